@@ -1,0 +1,1 @@
+"""How a stage runs on Ray, and how one gets a cluster. The only folder that imports ray."""

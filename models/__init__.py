@@ -1,0 +1,5 @@
+"""The networks of the history, exactly as published. Pure torch; one file per paper."""
+
+from models.registry import create, names
+
+__all__ = ["create", "names"]

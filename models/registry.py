@@ -1,0 +1,56 @@
+"""The names of the networks: one table from a published name to the function that builds it."""
+
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from torch import nn
+
+Builder = Callable[..., nn.Module]
+B = TypeVar("B", bound=Builder)
+
+_BUILDERS: dict[str, Builder] = {}
+
+
+def register(name: str) -> Callable[[B], B]:
+    """Make the decorated ``builder(num_classes=1000, **knobs) -> nn.Module`` known as ``name``."""
+
+    def add(builder: B) -> B:
+        if name in _BUILDERS:
+            raise ValueError(f"two networks are registered as {name!r}")
+        _BUILDERS[name] = builder
+        return builder
+
+    return add
+
+
+def names() -> list[str]:
+    """The names that `create` knows, sorted."""
+    return sorted(_BUILDERS)
+
+
+def builder(name: str) -> Builder:
+    """The function that builds ``name``.
+
+    Raises:
+        ValueError: no network has that name; the message suggests the nearest ones.
+    """
+    if name not in _BUILDERS:
+        near = get_close_matches(name, _BUILDERS) or names()
+        raise ValueError(f"no network is called {name!r}; did you mean {', '.join(near)}?")
+    return _BUILDERS[name]
+
+
+def create(name: str, num_classes: int = 1000, **knobs: Any) -> nn.Module:
+    """Build a network as published; each knob changes one documented thing about it.
+
+    Args:
+        name: one of `names`.
+        num_classes: length of the logits.
+        **knobs: arguments of that network's builder (see its docstring).
+
+    Raises:
+        ValueError: unknown name, or knobs that do not go together.
+        TypeError: a knob that this network does not have.
+    """
+    return builder(name)(num_classes=num_classes, **knobs)

@@ -1,0 +1,1 @@
+"""The history itself, its profiles, the workspace, tracking, and the command lines."""
