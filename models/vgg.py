@@ -1,0 +1,297 @@
+"""VGG: Simonyan and Zisserman, "Very deep convolutional networks for large-scale image
+recognition", arXiv:1409.1556v6, ICLR 2015.
+
+The 2014 runner-up in classification and winner in localisation.
+Counts at 1000 classes, multiply-adds of one 224 x 224 image:
+
+| net | weight layers | parameters | multiply-adds |
+| --- | --- | --- | --- |
+| A, A-LRN | 11 | 132,863,336 | 7.609 G |
+| B | 13 | 133,047,848 | 11.308 G |
+| B with five 5x5 convolutions (Sect. 4.1) | 8 | 134,503,528 | 9.356 G |
+| C | 16 | 133,638,952 | 11.771 G |
+| D | 16 | 138,357,544 | 15.470 G |
+| E | 19 | 143,667,240 | 19.632 G |
+
+torchvision's vgg11, 13, 16 and 19 are A, B, D and E: the same function of the same weights. It has
+neither C nor A-LRN nor the dense form; its initialisation (He for convolutions, N(0, 0.01) for the
+fully connected layers) is not the paper's, and an adaptive pool before fc6 hides which input size
+the head was made for.
+"""
+
+from typing import Literal, TypedDict, Unpack
+
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from models.fidelity import Fidelity
+from models.registry import register
+
+Stages = tuple[tuple[int, ...], ...]
+
+# Table 1: the kernel of each convolution, stage by stage; a max pool ends each stage.
+STAGES: dict[str, Stages] = {
+    "a": ((3,), (3,), (3, 3), (3, 3), (3, 3)),
+    "b": ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3)),
+    "c": ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1)),
+    "d": ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
+    "e": ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
+    "b_5x5": ((5,), (5,), (5,), (5,), (5,)),
+}
+CHANNELS = (64, 128, 256, 512, 512)
+
+# "The first four convolutional layers and the last three fully connected layers" (Sect. 3.1) fit
+# the deeper nets only when read by name: A's second convolution is conv2_1, theirs is conv1_2.
+TAKEN_FROM_A = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
+
+
+class Knobs(TypedDict, total=False):
+    """What every net of the family can be built with; `VGG` says what each means."""
+
+    fc_units: int
+    dropout: float
+    init: Literal["glorot", "gaussian"]
+    init_std: float | None
+    ceil_mode: bool
+    width: float
+    image_size: int
+
+
+class VGG(nn.Module):
+    """A stack of small convolutions in five stages, then three fully connected layers.
+
+    Children in order of the data: ``conv1_1, relu1_1, ..., pool1, ..., pool5, flatten, fc6, relu6,
+    drop6, fc7, relu7, drop7, fc8``.
+
+    Args:
+        stages: kernel sizes per stage, one of `STAGES`.
+        num_classes: length of the logits.
+        lrn: AlexNet's local response normalisation at the end of stage 1 (net A-LRN).
+        fc_units: outputs of fc6 and of fc7 before `width`. The two hold most of the parameters, so
+            this is what to shrink first for a small data set.
+        dropout: probability of dropping an output of fc6 or fc7.
+        init: ``"glorot"``, which the paper recommends since it makes training from scratch work at
+            any depth, or ``"gaussian"``, used for the reported results together with
+            `initialise_from`.
+        init_std: standard deviation of ``"gaussian"``, 0.01 if None. The paper's words, "10^-2
+            variance", would be 0.1, with which the logits of D start at about 1e10.
+        ceil_mode: pools round up, as Caffe's do and torch's do not. Matters only for sides that
+            are no multiple of 32, which are common in `dense`.
+        width: multiplier of all hidden channels and units.
+        image_size: side in pixels of the images that fc6 is made for.
+
+    Raises:
+        ValueError: an unknown `init`, `init_std` without ``init="gaussian"``, or an `image_size`
+            that pool5 cannot halve.
+    """
+
+    def __init__(
+        self,
+        stages: Stages,
+        num_classes: int = 1000,
+        *,
+        lrn: bool = False,
+        fc_units: int = 4096,
+        dropout: float = 0.5,
+        init: Literal["glorot", "gaussian"] = "glorot",
+        init_std: float | None = None,
+        ceil_mode: bool = False,
+        width: float = 1.0,
+        image_size: int = 224,
+    ) -> None:
+        super().__init__()
+        if init not in ("glorot", "gaussian"):
+            raise ValueError(f"init is 'glorot' or 'gaussian', not {init!r}")
+        if init_std is not None and init != "gaussian":
+            raise ValueError(f"init_std is the scale of init='gaussian'; init={init!r} has none")
+        if image_size < 32 and not ceil_mode:
+            raise ValueError(
+                f"pool5 has nothing left to halve at image_size={image_size}: "
+                "the smallest that works is 32, or use ceil_mode=True"
+            )
+        self.stages = stages
+        self.init = init
+        self.init_std = 0.01 if init_std is None else init_std
+        self.input_size = image_size
+        self.map_size = -(-image_size // 32) if ceil_mode else image_size // 32
+
+        channels = 3
+        for stage, (kernels, published) in enumerate(zip(stages, CHANNELS, strict=True), start=1):
+            out_channels = max(1, round(width * published))
+            for index, kernel in enumerate(kernels, start=1):
+                conv = nn.Conv2d(channels, out_channels, kernel, padding=kernel // 2)
+                self.add_module(f"conv{stage}_{index}", conv)
+                self.add_module(f"relu{stage}_{index}", nn.ReLU())
+                channels = out_channels
+            if stage == 1 and lrn:
+                self.norm1 = nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
+            self.add_module(f"pool{stage}", nn.MaxPool2d(2, ceil_mode=ceil_mode))
+        units = max(1, round(width * fc_units))
+        self.flatten = nn.Flatten()
+        self.fc6 = nn.Linear(channels * self.map_size**2, units)
+        self.relu6 = nn.ReLU()
+        self.drop6 = nn.Dropout(dropout)
+        self.fc7 = nn.Linear(units, units)
+        self.relu7 = nn.ReLU()
+        self.drop7 = nn.Dropout(dropout)
+        self.fc8 = nn.Linear(units, num_classes)
+        self.reset_parameters()
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """Draw all weights anew (Sect. 3.1); biases become 0."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif self.init == "glorot":
+                nn.init.xavier_uniform_(parameter, generator=generator)
+            else:
+                nn.init.normal_(parameter, std=self.init_std, generator=generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, image_size, image_size) images to (N, num_classes) logits."""
+        for layer in self.children():
+            x = layer(x)
+        return x
+
+    def dense(self, x: Tensor) -> Tensor:
+        """Class scores at every position of a larger image (Sect. 3.2).
+
+        fc6 becomes a 7 x 7 convolution over the maps of pool5, fc7 and fc8 become 1 x 1. The
+        layers themselves are applied to every window, so weights, dropout and hooks are those of
+        `forward`. The paper averages the scores over the map, then takes the softmax.
+
+        Args:
+            x: (N, 3, H, W) images with both sides at least ``image_size`` rounded down to 32.
+
+        Returns:
+            (N, num_classes, h, w) scores; at image_size 224, h is ``H // 32 - 6``.
+
+        Raises:
+            ValueError: the image leaves fewer positions than one window of fc6.
+        """
+        rows = columns = 0
+        for name, layer in self.named_children():
+            if name == "flatten":
+                rows, columns = (side - self.map_size + 1 for side in x.shape[2:])
+                if min(rows, columns) < 1:
+                    raise ValueError(
+                        f"fc6 covers {self.map_size} x {self.map_size} positions of pool5, "
+                        f"this image leaves {x.shape[2]} x {x.shape[3]}"
+                    )
+                x = F.unfold(x, self.map_size).transpose(1, 2)
+            else:
+                x = layer(x)
+        return x.transpose(1, 2).unflatten(2, (rows, columns))
+
+
+def initialise_from(model: VGG, trained_a: VGG) -> None:
+    """Start a deeper net from a trained A (Sect. 3.1).
+
+    Copies `TAKEN_FROM_A`; the other layers of `model` keep their random weights. The paper trains
+    the copied layers at the full learning rate.
+
+    Raises:
+        ValueError: `trained_a` is not a net A, or a layer's shape differs between the two.
+    """
+    if trained_a.stages != STAGES["a"]:
+        raise ValueError("the paper's initialisation takes a trained net A")
+    for name in TAKEN_FROM_A:
+        source, target = (
+            trained_a.get_parameter(f"{name}.weight"),
+            model.get_parameter(f"{name}.weight"),
+        )
+        if source.shape != target.shape:
+            raise ValueError(f"{name} is {tuple(source.shape)} in A and {tuple(target.shape)} here")
+        model.get_submodule(name).load_state_dict(trained_a.get_submodule(name).state_dict())
+
+
+@register("vgg_a")
+def vgg_a(num_classes: int = 1000, **knobs: Unpack[Knobs]) -> VGG:
+    """Net A, the shallowest, from which the others were started. Knobs: see `VGG`."""
+    return VGG(STAGES["a"], num_classes, **knobs)
+
+
+@register("vgg_a_lrn")
+def vgg_a_lrn(num_classes: int = 1000, **knobs: Unpack[Knobs]) -> VGG:
+    """Net A with AlexNet's local response normalisation after conv1_1. Knobs: see `VGG`."""
+    return VGG(STAGES["a"], num_classes, lrn=True, **knobs)
+
+
+@register("vgg_b")
+def vgg_b(num_classes: int = 1000, *, pairs_as_5x5: bool = False, **knobs: Unpack[Knobs]) -> VGG:
+    """Net B. Knobs: see `VGG`, and
+
+    Args:
+        num_classes: length of the logits.
+        pairs_as_5x5: one 5 x 5 convolution in place of each pair of 3 x 3, the shallow net that
+            Sect. 4.1 compares with B.
+        **knobs: see `VGG`.
+    """
+    return VGG(STAGES["b_5x5" if pairs_as_5x5 else "b"], num_classes, **knobs)
+
+
+@register("vgg_c")
+def vgg_c(num_classes: int = 1000, **knobs: Unpack[Knobs]) -> VGG:
+    """Net C: D's depth with 1 x 1 for the last convolution of stages 3 to 5. Knobs: see `VGG`."""
+    return VGG(STAGES["c"], num_classes, **knobs)
+
+
+@register("vgg_d")
+def vgg_d(num_classes: int = 1000, **knobs: Unpack[Knobs]) -> VGG:
+    """Net D, "VGG-16". Knobs: see `VGG`."""
+    return VGG(STAGES["d"], num_classes, **knobs)
+
+
+@register("vgg_e")
+def vgg_e(num_classes: int = 1000, **knobs: Unpack[Knobs]) -> VGG:
+    """Net E, "VGG-19". Knobs: see `VGG`."""
+    return VGG(STAGES["e"], num_classes, **knobs)
+
+
+def _fidelity(*, lrn: bool = False) -> tuple[Fidelity, ...]:
+    normalisation = (
+        "one local response normalisation in stage 1: k=2, n=5, alpha=1e-4, beta=0.75"
+        if lrn
+        else "none"
+    )
+    return (
+        Fidelity(
+            "geometry", "same", "3x3 (C also 1x1) stride 1, size kept, width 64 to 512", "Table 1"
+        ),
+        Fidelity("activation", "same", "ReLU after every hidden layer", "Sect. 2.1"),
+        Fidelity("normalisation", "same", normalisation, "Sect. 2.1"),
+        Fidelity(
+            "pooling",
+            "not stated",
+            "five 2x2 max pools of stride 2",
+            "Sect. 2.1",
+            "rounds down; ceil_mode=True is Caffe's rule. Equal for sides that are multiples of 32",
+        ),
+        Fidelity("head", "same", "4096, 4096, 1000", "Sect. 2.1"),
+        Fidelity("dropout", "same", "0.5 on the first two fully connected layers", "Sect. 3.1"),
+        Fidelity(
+            "initialisation",
+            "deviates",
+            "A from N(0, variance 1e-2), the deeper nets from a trained A, biases 0",
+            "Sect. 3.1",
+            "Glorot's, which the same section found after the submission to need no trained A; "
+            "init='gaussian' and initialise_from are the published way",
+        ),
+        Fidelity(
+            "dense evaluation",
+            "same",
+            "fully connected layers as convolutions",
+            "Sect. 3.2",
+            "`VGG.dense`",
+        ),
+    )
+
+
+FIDELITY: dict[str, tuple[Fidelity, ...]] = {
+    "vgg_a": _fidelity(),
+    "vgg_a_lrn": _fidelity(lrn=True),
+    "vgg_b": _fidelity(),
+    "vgg_c": _fidelity(),
+    "vgg_d": _fidelity(),
+    "vgg_e": _fidelity(),
+}
