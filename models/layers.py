@@ -1,0 +1,251 @@
+"""Layers of the early networks that PyTorch lacks or is slow at.
+
+`LocalResponseNorm` and `WithinMapNorm` are one computation: with W the sum over a window (of
+neighbouring channels, or of neighbouring pixels of one map) and d = k + a W(x²),
+
+    forward    y  = x d^-β
+    backward   dx = g d^-β - 2 a β x W(g x d^(-β-1))
+
+`_ResponseNorm` writes that backward by hand, keeps nothing but its input, and takes the batch in
+pieces that stay in the CPU's cache, because the plain form spends its time on moving memory.
+"""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+AlphaConvention = Literal["divided", "paper"]
+
+_PIECE = 2**18  # elements that go through a CPU's cache together: 1 MiB of float32
+
+
+class _Windows:
+    """Sums over windows of ``size`` along ``dims``, cut off at the edges, for pieces of a batch.
+
+    The values stand in a buffer that is padded along ``dims``. The sums are then ``size - 1``
+    additions of the flat buffer to itself, shifted: contiguous in every memory format, and no edge
+    is a special case.
+    """
+
+    def __init__(self, x: Tensor, dims: tuple[int, ...], size: int, padding: float) -> None:
+        fit = _PIECE * len(x) // x.numel() if x.device.type == "cpu" else len(x)
+        self.samples = min(max(1, fit), len(x))
+        self.dims, self.size = dims, size
+        shape = [self.samples, *x.shape[1:]]
+        for dim in dims:
+            shape[dim] += size - 1
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        self.buffer = torch.full(shape, padding, dtype=dtype, device=x.device)
+
+    def values(self, piece: Tensor) -> Tensor:
+        """The part of the buffer that holds the values of ``piece``."""
+        view = self.buffer[: len(piece)]
+        for dim in self.dims:
+            view = view.narrow(dim, self.size // 2, piece.shape[dim])
+        return view
+
+    def sums(self, piece: Tensor) -> Tensor:
+        """One flat sum for each window start in the buffer; `at` picks those of ``piece``."""
+        total = self.buffer[: len(piece)].flatten()
+        for dim in self.dims:
+            stride = self.buffer.stride(dim)
+            n = len(total) - (self.size - 1) * stride
+            first, second, *others = (total[i * stride :][:n] for i in range(self.size))
+            total = first + second
+            for other in others:
+                total += other
+        return total
+
+    def at(self, piece: Tensor, flat: Tensor) -> Tensor:
+        return flat.as_strided(piece.shape, self.buffer.stride())
+
+
+def _inverse_power(d: Tensor, beta: float) -> Tensor:
+    if beta == 0.75:
+        root = d.rsqrt()
+        return root.sqrt().mul_(root)
+    return d.pow(-beta)
+
+
+class _ResponseNorm(torch.autograd.Function):
+    """y = x / (k + scale * sum of x² over a window along ``dims``)^beta, for a contiguous x."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        dims: tuple[int, ...],
+        size: int,
+        scale: float,
+        beta: float,
+        k: float,
+    ) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.constants = dims, size, scale, beta, k
+        y = torch.empty_like(x)
+        # k spread over the window's elements, so that the sum of the window already is d.
+        share = k / size ** len(dims)
+        denominator = _Windows(x, dims, size, padding=share)
+        constant = denominator.buffer.new_tensor(share)
+        n = denominator.samples
+        for x_, y_ in zip(x.split(n), y.split(n), strict=True):
+            exact = x_.to(constant.dtype)
+            torch.addcmul(constant, exact, exact, value=scale, out=denominator.values(x_))
+            power = _inverse_power(denominator.sums(x_), beta)
+            torch.mul(exact, denominator.at(x_, power), out=y_)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        dims, size, scale, beta, k = ctx.constants
+        dx = torch.empty_like(x)
+        share = k / size ** len(dims)
+        denominator = _Windows(x, dims, size, padding=share)
+        cross = _Windows(x, dims, size, padding=0.0)
+        constant = denominator.buffer.new_tensor(share)
+        n = denominator.samples
+        for x_, grad_, dx_ in zip(x.split(n), grad.contiguous().split(n), dx.split(n), strict=True):
+            exact, exact_grad = x_.to(constant.dtype), grad_.to(constant.dtype)
+            torch.addcmul(constant, exact, exact, value=scale, out=denominator.values(x_))
+            d = denominator.sums(x_)
+            power = _inverse_power(d, beta)
+            direct = exact_grad * denominator.at(x_, power)
+            torch.mul(exact, exact_grad, out=cross.values(x_))
+            cross.values(x_).mul_(denominator.at(x_, power.div_(d)))
+            window = cross.at(x_, cross.sums(x_))
+            dx_.copy_(direct.addcmul_(exact, window, value=-2 * scale * beta))
+        return dx, None, None, None, None, None
+
+
+class LocalResponseNorm(nn.Module):
+    """Normalisation across neighbouring channels at one pixel (AlexNet §3.3).
+
+    b_i = a_i / (k + α Σ a_j²)^β, the sum over the ``size`` channels around i, cut off at the first
+    and last channel of the group. The same function and gradients as `torch.nn.LocalResponseNorm`
+    in several times less time and memory; half-precision input is summed in float32. Accepts
+    (N, C, *) in any of the memory formats and keeps it. Cannot be differentiated twice.
+
+    Args:
+        size: channels in a window; odd, 3 or more.
+        alpha, beta, k: the constants, by default AlexNet's.
+        groups: the channels are normalised in so many separate groups (AlexNet's authors' code
+            normalises inside each GPU's half).
+        alpha_convention: ``"divided"`` uses α / size, as the authors' code, PyTorch and Caffe do;
+            ``"paper"`` uses α as the formula stands.
+
+    Raises:
+        ValueError: an even or too small ``size``.
+    """
+
+    def __init__(
+        self,
+        size: int = 5,
+        alpha: float = 1e-4,
+        beta: float = 0.75,
+        k: float = 2.0,
+        groups: int = 1,
+        alpha_convention: AlphaConvention = "divided",
+    ) -> None:
+        super().__init__()
+        _check_window(size)
+        self.size, self.alpha, self.beta, self.k, self.groups = size, alpha, beta, k, groups
+        self.alpha_convention = alpha_convention
+        self.scale = alpha / size if alpha_convention == "divided" else alpha
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, *) to the same shape, C divisible by ``groups``."""
+        constants = self.size, self.scale, self.beta, self.k
+        if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
+            grouped = x.permute(0, 2, 3, 1).unflatten(3, (self.groups, -1))
+            return _ResponseNorm.apply(grouped, (4,), *constants).flatten(3).permute(0, 3, 1, 2)
+        grouped = x.contiguous().unflatten(1, (self.groups, -1))
+        return _ResponseNorm.apply(grouped, (2,), *constants).flatten(1, 2)
+
+    def extra_repr(self) -> str:
+        """The arguments, for printing."""
+        return (
+            f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}, "
+            f"groups={self.groups}, alpha_convention={self.alpha_convention!r}"
+        )
+
+
+class WithinMapNorm(nn.Module):
+    """Normalisation over neighbouring pixels of one map: the layer ``rnorm`` of cuda-convnet.
+
+    b = a / (k + (α / size²) Σ a²)^β, the sum over the size x size pixels around, cut off at the
+    borders. AlexNet as run has one in layer 2 that the paper does not mention. Accepts
+    (N, C, H, W). Cannot be differentiated twice.
+
+    Raises:
+        ValueError: an even or too small ``size``.
+    """
+
+    def __init__(
+        self, size: int = 5, alpha: float = 1e-3, beta: float = 0.75, k: float = 1.0
+    ) -> None:
+        super().__init__()
+        _check_window(size)
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to the same shape."""
+        constants = self.size, self.alpha / self.size**2, self.beta, self.k
+        if x.is_contiguous(memory_format=torch.channels_last):
+            y = _ResponseNorm.apply(x.permute(0, 2, 3, 1), (1, 2), *constants)
+            return y.permute(0, 3, 1, 2)
+        return _ResponseNorm.apply(x.contiguous(), (2, 3), *constants)
+
+    def extra_repr(self) -> str:
+        """The arguments, for printing."""
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"
+
+
+def _check_window(size: int) -> None:
+    if size < 3 or size % 2 == 0:
+        raise ValueError(f"a window of {size} has no neighbours on both sides: take 3, 5, 7, ...")
+
+
+class CeilConv2d(nn.Conv2d):
+    """An unpadded convolution whose output size is rounded up, as cuda-convnet's.
+
+    The last row and column of windows hang over the right and bottom edge and read zeros there.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C', 1 + ceil((H - kernel) / stride), likewise W)."""
+        bottom, right = (
+            (kernel - side) % stride
+            for side, kernel, stride in zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
+        )
+        return super().forward(F.pad(x, (0, right, 0, bottom)))
+
+
+class GroupedLinear(nn.Module):
+    """A fully connected layer in ``groups`` columns that do not see each other."""
+
+    def __init__(self, in_features: int, out_features: int, groups: int) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.groups = in_features, out_features, groups
+        self.weight = nn.Parameter(
+            torch.empty(groups, out_features // groups, in_features // groups)
+        )
+        self.bias = nn.Parameter(torch.zeros(out_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_features) to (N, out_features)."""
+        columns = x.unflatten(1, (self.groups, -1))
+        return torch.einsum("ngi,goi->ngo", columns, self.weight).flatten(1) + self.bias
+
+    def extra_repr(self) -> str:
+        """The arguments, for printing."""
+        return f"{self.in_features}, {self.out_features}, groups={self.groups}"
+
+
+def scaled(channels: int, width: float) -> int:
+    """``channels`` times ``width``, as a multiple of 8 (which every group count here divides)."""
+    return max(8, 8 * round(channels * width / 8))
