@@ -1,0 +1,208 @@
+"""What was measured and what was published: the two kinds of figure that the report compares.
+
+Pure data, so that the tracking store, the papers' record and the report can share it.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import mean
+from typing import Literal
+
+Metric = Literal["error_top1", "error_top5"]
+
+IMAGENET_CLASSES = 1000
+IMAGENET_VALIDATION_IMAGES = 50_000
+
+
+@dataclass(frozen=True, order=True, kw_only=True)
+class Measurement:
+    """One error figure of one trained network, with everything that it must not travel without.
+
+    Attributes:
+        paper: key of the paper, e.g. ``"alexnet"``; `year` is the challenge's.
+        model: a name that `models.create` knows.
+        profile: ``toy``, ``mini`` or ``paper``.
+        dataset: its name; `dataset_digest` is over its bytes.
+        num_classes: classes told apart, also in the data set.
+        split: what was tested on: ``val``.
+        protocol: ``centre_crop``, ``ten_crop``, ...
+        recipe_id: hash of the recipe, which does not include the seed.
+        run_name: the run in the tracking store; `url` is its page, or "" where there is none.
+        code_version: git revision.
+        finished_at: ISO 8601.
+        metric: of what `value` is the figure.
+        value: percent.
+        ci_low: lower end of the 95 % interval, percent; `ci_high` is the upper.
+        n: images tested on.
+        deviations: departures from the published recipe.
+    """
+
+    year: int
+    paper: str
+    model: str
+    profile: str
+    dataset: str
+    dataset_digest: str
+    num_classes: int
+    split: str
+    protocol: str
+    recipe_id: str
+    seed: int
+    metric: Metric
+    value: float
+    ci_low: float
+    ci_high: float
+    n: int
+    run_name: str
+    code_version: str
+    finished_at: str
+    url: str = ""
+    deviations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SingleModelResult:
+    """What a paper printed for one network: the only published figure a run can be compared with.
+
+    Attributes:
+        error_top1: percent, as printed; "" where it was not. `error_top5` likewise.
+        described: network, crops and split in the record's words.
+        split: ``val`` or ``test``.
+        protocol: the same protocol of ours, or "" where we have none.
+    """
+
+    error_top1: str
+    error_top5: str
+    described: str
+    split: Literal["val", "test"]
+    protocol: str
+
+
+@dataclass(frozen=True)
+class PublishedResult:
+    """One row of the official record: a challenge entry, a paper's later figure, or a human's.
+
+    Attributes:
+        year: of the challenge.
+        role: ``winner``, ``winner_provided_data`` (where the winner itself used outside data),
+            ``runner_up``, ``notable``, ``post_challenge`` or ``human``.
+        team: as published, shortened; `method` likewise.
+        family: key of the paper, e.g. ``"alexnet"``; `model` is the network a run of it trains.
+        error_top5: percent on the test set, as printed: text, so that nothing rounds it again.
+        nets: networks averaged; words where they were never counted, "" where there are none.
+        extra_data: used images outside the year's training set.
+        eval_set: identity of the test set; those of 2010, 2011 and 2012-2017 are three.
+        images: images in `eval_set`.
+        single: what the same source printed for one network.
+        headline: drawn in the timeline.
+        status: ``verified`` (read on the organisers' page), ``verified-2nd`` (read in a paper or a
+            transcription) or what of it is from memory.
+        source: where.
+    """
+
+    year: int
+    role: str
+    team: str
+    method: str
+    family: str
+    model: str
+    error_top5: str
+    nets: str
+    extra_data: bool
+    eval_set: str
+    images: int
+    single: tuple[SingleModelResult, ...]
+    headline: bool
+    status: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure in percent with its 95 % interval, or a mean over seeds with their range."""
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """One recipe on one data set under one protocol: the measurements of all its seeds."""
+
+    measurements: tuple[Measurement, ...]
+
+    @property
+    def setting(self) -> Measurement:
+        """Any of the measurements, to read from it what they have in common."""
+        return self.measurements[0]
+
+    def of(self, metric: Metric) -> tuple[Measurement, ...]:
+        """The measurements of `metric`, one a seed."""
+        return tuple(m for m in self.measurements if m.metric == metric)
+
+    def estimate(self, metric: Metric) -> Estimate | None:
+        """The figure to show; None where `metric` was not measured."""
+        found = self.of(metric)
+        if not found:
+            return None
+        if len(found) == 1:
+            return Estimate(found[0].value, found[0].ci_low, found[0].ci_high, 1)
+        values = [m.value for m in found]
+        return Estimate(mean(values), min(values), max(values), len(found))
+
+    @property
+    def chance_top5(self) -> float:
+        """Top-5 error in percent of guessing, with as many images of each class."""
+        return max(0.0, 100 * (1 - 5 / self.setting.num_classes))
+
+    @property
+    def not_imagenet(self) -> str:
+        """Why this may not stand beside the published figures; "" where it may.
+
+        An ImageNet figure is one of the published scale, over all 1000 classes and each of the
+        50,000 validation images.
+        """
+        of = self.setting
+        reasons = []
+        if of.profile != "paper":
+            reasons.append(f"profile {of.profile}, not the published scale")
+        if of.num_classes != IMAGENET_CLASSES:
+            reasons.append(f"{of.num_classes} classes, not {IMAGENET_CLASSES}")
+        if of.n != IMAGENET_VALIDATION_IMAGES:
+            reasons.append(f"{of.n:,} images, not {IMAGENET_VALIDATION_IMAGES:,}")
+        if of.split != "val":
+            reasons.append(f"split {of.split}, not val")
+        return "; ".join(reasons)
+
+    def counterpart(
+        self, published: Iterable[PublishedResult]
+    ) -> tuple[PublishedResult, SingleModelResult] | None:
+        """The published figure of the same network, protocol and split; None where there is none.
+
+        Figures of networks that saw outside data are no counterpart.
+        """
+        of = self.setting
+        for row in published:
+            if row.year == of.year and row.model == of.model and not row.extra_data:
+                for single in row.single:
+                    if single.protocol == of.protocol and single.split == of.split:
+                        return row, single
+        return None
+
+
+def reproductions(measurements: Iterable[Measurement]) -> tuple[Reproduction, ...]:
+    """Group `measurements` over their seeds, in an order that does not depend on theirs.
+
+    Of two measurements of the same seed the later counts, so that no seed weighs double.
+    """
+    groups: dict[tuple[object, ...], dict[tuple[int, str], Measurement]] = defaultdict(dict)
+    by_time = sorted(measurements, key=lambda m: (m.finished_at, m))
+    for m in by_time:
+        setting = (m.year, m.paper, m.model, m.profile, m.dataset, m.dataset_digest)
+        test = (m.num_classes, m.split, m.n, m.protocol, m.recipe_id)
+        groups[setting + test][m.seed, m.metric] = m
+    grouped = (Reproduction(tuple(sorted(group.values()))) for group in groups.values())
+    return tuple(sorted(grouped, key=lambda r: r.measurements))
