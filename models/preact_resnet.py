@@ -1,0 +1,179 @@
+"""Pre-activation ResNet-200: He et al., "Identity mappings in deep residual networks", 1603.05027.
+
+A member of the 2016 winner's ensemble. Blocks 3-24-36-3 of bottleneck units; 64,666,152 parameters
+at 1000 classes, 14,776,270,848 multiply-adds for one 224 x 224 image.
+
+BN, ReLU, convolution three times, and nothing after the addition (Fig. 1b). As the authors' code
+(KaimingHe/resnet-1k-layers), a unit that changes the number of channels activates its input once,
+for its branch and for its projection, and the projection has no batch norm. The first unit takes
+the activation right after conv1, and one more follows the last unit (appendix).
+
+timm's ``resnetv2`` family leaves conv1 without activation, pools before the first unit's norm and
+has its stride in the 3 x 3. fb.resnet.torch's ``preresnet`` normalises the projections, projects
+the input before its activation, and no unit of its conv2_x begins with an activation.
+"""
+
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from models.fidelity import Fidelity
+from models.registry import register
+from models.residual import Pool, StrideIn, Unit, conv, initialise, make_stage, max_pool
+
+
+class PreActBottleneck(Unit):
+    """x + F(x), where F is three times BN, ReLU, convolution (Fig. 1b, Fig. 4e).
+
+    Args:
+        in_channels: channels of the input.
+        planes: a quarter of the output's channels.
+        stride: of the unit.
+        stride_in: which convolution has the stride.
+        activate: False if the input is activated already.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        planes: int,
+        stride: int,
+        *,
+        stride_in: StrideIn = "1x1",
+        activate: bool = True,
+    ) -> None:
+        super().__init__()
+        if stride_in not in ("1x1", "3x3"):
+            raise ValueError(f"stride_in must be '1x1' or '3x3', not {stride_in!r}")
+        self.out_channels = 4 * planes
+        strides = (stride, 1) if stride_in == "1x1" else (1, stride)
+        self.bn1 = nn.BatchNorm2d(in_channels) if activate else None
+        self.conv1 = conv(in_channels, planes, 1, strides[0])
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv2 = conv(planes, planes, 3, strides[1])
+        self.bn3 = nn.BatchNorm2d(planes)
+        self.conv3 = conv(planes, self.out_channels, 1)
+        self.projection = (
+            conv(in_channels, self.out_channels, 1, stride)
+            if in_channels != self.out_channels
+            else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
+        activated = x if self.bn1 is None else F.relu(self.bn1(x), inplace=True)
+        shortcut = x if self.projection is None else self.projection(activated)
+        y = F.relu(self.bn2(self.conv1(activated)), inplace=True)
+        y = F.relu(self.bn3(self.conv2(y)), inplace=True)
+        return self.conv3(y) + shortcut
+
+
+class PreActResNet(nn.Module):
+    """The ImageNet net of pre-activation units.
+
+    Args:
+        blocks: number of units in conv2_x, conv3_x, conv4_x, conv5_x.
+        num_classes: length of the logits.
+        stride_in: which convolution of a unit has the stride.
+        pool: the max pool of the stem, see `models.residual.max_pool`.
+        width: multiplier of all hidden channels.
+    """
+
+    input_size = 224
+
+    def __init__(
+        self,
+        blocks: tuple[int, int, int, int],
+        num_classes: int = 1000,
+        *,
+        stride_in: StrideIn = "1x1",
+        pool: Pool = "ceil",
+        width: float = 1.0,
+    ) -> None:
+        super().__init__()
+        base = max(1, round(64 * width))
+
+        def unit(in_channels: int, planes: int, stride: int) -> PreActBottleneck:
+            # Only the first unit's input comes from the stem, activated.
+            return PreActBottleneck(
+                in_channels, planes, stride, stride_in=stride_in, activate=in_channels != base
+            )
+
+        self.conv1 = conv(3, base, 7, 2)
+        self.bn1 = nn.BatchNorm2d(base)
+        self.pool1 = max_pool(pool)
+        self.conv2_x, channels = make_stage(unit, blocks[0], base, base, 1)
+        self.conv3_x, channels = make_stage(unit, blocks[1], channels, 2 * base, 2)
+        self.conv4_x, channels = make_stage(unit, blocks[2], channels, 4 * base, 2)
+        self.conv5_x, channels = make_stage(unit, blocks[3], channels, 8 * base, 2)
+        self.bn5 = nn.BatchNorm2d(channels)
+        self.pool5 = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(channels, num_classes)
+        self.reset_parameters()
+
+    def reset_parameters(self, generator: Generator | None = None) -> None:
+        """He initialisation from ``generator``, or from torch's global one."""
+        initialise(self, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) images, any size, to (N, num_classes) logits."""
+        x = self.pool1(F.relu(self.bn1(self.conv1(x)), inplace=True))
+        x = self.conv5_x(self.conv4_x(self.conv3_x(self.conv2_x(x))))
+        x = F.relu(self.bn5(x), inplace=True)
+        return self.fc(self.pool5(x).flatten(1))
+
+
+@register("preact_resnet200")
+def preact_resnet200(
+    num_classes: int = 1000,
+    *,
+    stride_in: StrideIn = "1x1",
+    pool: Pool = "ceil",
+    width: float = 1.0,
+) -> PreActResNet:
+    """ResNet-200 with pre-activation: 64,666,152 parameters. Arguments as of `PreActResNet`."""
+    return PreActResNet((3, 24, 36, 3), num_classes, stride_in=stride_in, pool=pool, width=width)
+
+
+FIDELITY: dict[str, tuple[Fidelity, ...]] = {
+    "preact_resnet200": (
+        Fidelity(
+            "layers and channels",
+            "same",
+            "ResNet-152 with 16 more units at 28 x 28: 3-24-36-3",
+            "Sect. 5, footnote",
+        ),
+        Fidelity("order in a unit", "same", "BN, ReLU, convolution; sum unchanged", "Fig. 4e"),
+        Fidelity(
+            "first and last activation",
+            "same",
+            "right after conv1; one more after the last addition",
+            "appendix",
+        ),
+        Fidelity(
+            "projection shortcuts",
+            "same",
+            "of the activated input, no batch norm",
+            "KaimingHe/resnet-1k-layers, resnet-pre-act.lua",
+            "their code is of the CIFAR net; the ImageNet model was not released",
+        ),
+        Fidelity(
+            "place of the stride",
+            "same",
+            "first 1 x 1 convolution",
+            "KaimingHe/resnet-1k-layers, resnet-pre-act.lua",
+        ),
+        Fidelity(
+            "max pool",
+            "not stated",
+            "3 x 3, stride 2",
+            "arXiv:1512.03385, Table 1",
+            "unpadded and ceiled, as in the authors' ResNet-152",
+        ),
+        Fidelity(
+            "initialisation",
+            "same",
+            "He normal, n = kernel area times output channels",
+            "KaimingHe/resnet-1k-layers, resnet-pre-act.lua",
+        ),
+    ),
+}
