@@ -66,7 +66,7 @@ class _Windows:
 def _inverse_power(d: Tensor, beta: float) -> Tensor:
     if beta == 0.75:
         root = d.rsqrt()
-        return root.sqrt().mul_(root)
+        return root * root.sqrt()
     return d.pow(-beta)
 
 
@@ -122,6 +122,21 @@ class _ResponseNorm(torch.autograd.Function):
         return dx, None, None, None, None, None
 
 
+def _response_norm(
+    x: Tensor, dims: tuple[int, ...], size: int, scale: float, beta: float, k: float
+) -> Tensor:
+    if not torch.compiler.is_compiling():
+        return _ResponseNorm.apply(x, dims, size, scale, beta, k)
+    # A compiler does by itself what _ResponseNorm does by hand, if it sees the bare formula.
+    exact = x.to(torch.promote_types(x.dtype, torch.float32))
+    total = exact.square()
+    for dim in dims:
+        padded = F.pad(total, [0, 0] * (x.dim() - 1 - dim) + [size // 2] * 2)
+        first, *others = (padded.narrow(dim, i, x.shape[dim]) for i in range(size))
+        total = sum(others, first)
+    return (exact * _inverse_power(k + scale * total, beta)).to(x.dtype)
+
+
 class LocalResponseNorm(nn.Module):
     """Normalisation across neighbouring channels at one pixel (AlexNet §3.3).
 
@@ -162,9 +177,9 @@ class LocalResponseNorm(nn.Module):
         constants = self.size, self.scale, self.beta, self.k
         if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
             grouped = x.permute(0, 2, 3, 1).unflatten(3, (self.groups, -1))
-            return _ResponseNorm.apply(grouped, (4,), *constants).flatten(3).permute(0, 3, 1, 2)
+            return _response_norm(grouped, (4,), *constants).flatten(3).permute(0, 3, 1, 2)
         grouped = x.contiguous().unflatten(1, (self.groups, -1))
-        return _ResponseNorm.apply(grouped, (2,), *constants).flatten(1, 2)
+        return _response_norm(grouped, (2,), *constants).flatten(1, 2)
 
     def extra_repr(self) -> str:
         """The arguments, for printing."""
@@ -196,9 +211,9 @@ class WithinMapNorm(nn.Module):
         """(N, C, H, W) to the same shape."""
         constants = self.size, self.alpha / self.size**2, self.beta, self.k
         if x.is_contiguous(memory_format=torch.channels_last):
-            y = _ResponseNorm.apply(x.permute(0, 2, 3, 1), (1, 2), *constants)
+            y = _response_norm(x.permute(0, 2, 3, 1), (1, 2), *constants)
             return y.permute(0, 3, 1, 2)
-        return _ResponseNorm.apply(x.contiguous(), (2, 3), *constants)
+        return _response_norm(x.contiguous(), (2, 3), *constants)
 
     def extra_repr(self) -> str:
         """The arguments, for printing."""
