@@ -306,7 +306,8 @@ def _winner_marker(main_set: bool) -> dict[str, Any]:
 
 def _reproduced_marker(protocol: str) -> dict[str, Any]:
     fill = PAPER if protocol == "centre_crop" else REPRODUCED
-    return _marker("s", 5.5, REPRODUCED, markerfacecolor=fill, markeredgewidth=1.3, zorder=6)
+    shape = "s" if protocol in ("centre_crop", "ten_crop") else "P"
+    return _marker(shape, 5.5, REPRODUCED, markerfacecolor=fill, markeredgewidth=1.3, zorder=6)
 
 
 def _marker(shape: str, size: float, color: str, **style: Any) -> dict[str, Any]:

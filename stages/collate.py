@@ -1,0 +1,269 @@
+"""collate: the timeline and the report, from measurements and the official record alone.
+
+``timeline.csv`` has one row a figure, published and reproduced, with the columns of `COLUMNS`;
+``timeline.svg`` and ``timeline.png`` are the picture, ``index.html`` the report, which needs no
+other file and no network. The same figures give the same bytes.
+"""
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import jinja2
+from markupsafe import Markup
+
+from stages.measurement import (
+    IMAGENET_VALIDATION_IMAGES,
+    Measurement,
+    Metric,
+    PublishedResult,
+    Reproduction,
+    reproductions,
+)
+from stages.timeline_plot import PALETTE, draw_timeline
+
+COLUMNS = (
+    "kind",  # published | reproduced
+    "scope",  # imagenet | small-scale: only the first may stand beside published figures
+    "year",
+    "role",  # winner, runner_up, ... of the record; single_model; reproduction
+    "paper",
+    "model",
+    "team",
+    "description",
+    "metric",  # error_top1 | error_top5
+    "value",  # percent; of the record as printed
+    "ci_low",  # 95 % interval, percent
+    "ci_high",
+    "n",  # images
+    "split",  # val | test
+    "eval_set",
+    "protocol",
+    "nets",  # networks averaged
+    "extra_data",  # yes | no
+    "profile",
+    "dataset",
+    "dataset_digest",
+    "num_classes",
+    "seed",
+    "recipe_id",
+    "code_version",
+    "finished_at",
+    "deviations",  # joined by "; "
+    "source",  # of the record
+    "status",  # of the record: verified, verified-2nd, memory
+    "run",
+    "url",
+    "not_imagenet_because",
+)
+_HEADLINES = ("winner", "winner_provided_data", "runner_up", "human")
+_ROLES = {
+    "winner": "winner",
+    "winner_provided_data": "winner, provided data only",
+    "runner_up": "runner-up",
+    "notable": "also there",
+    "post_challenge": "after the challenge",
+    "human": "human",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where the files are."""
+
+    csv: Path
+    svg: Path
+    png: Path
+    html: Path
+
+
+@dataclass(frozen=True)
+class _Year:
+    year: int
+    headlines: tuple[PublishedResult, ...]
+    further: tuple[PublishedResult, ...]
+    reproduced: tuple[Reproduction, ...]
+
+
+def collate(
+    measurements: Sequence[Measurement], published: Sequence[PublishedResult], out: Path
+) -> Report:
+    """Write the timeline and the report into `out`, each file atomically.
+
+    Of two measurements of the same setting and seed the later counts.
+    """
+    reproduced = reproductions(measurements)
+    svg, png = draw_timeline(published, reproduced)
+    report = Report(
+        csv=out / "timeline.csv",
+        svg=out / "timeline.svg",
+        png=out / "timeline.png",
+        html=out / "index.html",
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    _replace(report.csv, _table(published, reproduced).encode())
+    _replace(report.svg, svg)
+    _replace(report.png, png)
+    _replace(report.html, _page(published, reproduced, svg.decode()).encode())
+    return report
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+
+
+def _table(published: Sequence[PublishedResult], reproduced: Sequence[Reproduction]) -> str:
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    for row in published:
+        table.writerows(_published_rows(row))
+    for one in reproduced:
+        table.writerows(_reproduced_row(m, one.not_imagenet) for m in one.measurements)
+    return text.getvalue()
+
+
+def _published_rows(row: PublishedResult) -> Iterator[dict[str, Any]]:
+    common = {
+        "kind": "published",
+        "scope": "imagenet",
+        "year": row.year,
+        "paper": row.family,
+        "model": row.model,
+        "team": row.team,
+        "extra_data": "yes" if row.extra_data else "no",
+        "num_classes": 1000,
+        "source": row.source,
+        "status": row.status,
+    }
+    yield common | {
+        "role": row.role,
+        "description": row.method,
+        "metric": "error_top5",
+        "value": row.error_top5,
+        "n": row.images,
+        "split": "test",
+        "eval_set": row.eval_set,
+        "protocol": "as entered",
+        "nets": row.nets,
+    }
+    challenge = row.eval_set.partition("-")[0]
+    for single in row.single:
+        figures: dict[Metric, str] = {
+            "error_top1": single.error_top1,
+            "error_top5": single.error_top5,
+        }
+        for metric, value in figures.items():
+            if value:
+                yield common | {
+                    "role": "single_model",
+                    "description": single.described,
+                    "metric": metric,
+                    "value": value,
+                    "n": IMAGENET_VALIDATION_IMAGES if single.split == "val" else row.images,
+                    "split": single.split,
+                    "eval_set": f"{challenge}-{single.split}",
+                    "protocol": single.protocol or "as described",
+                    "nets": "1",
+                }
+
+
+def _reproduced_row(m: Measurement, not_imagenet: str) -> dict[str, Any]:
+    return {
+        "kind": "reproduced",
+        "scope": "small-scale" if not_imagenet else "imagenet",
+        "year": m.year,
+        "role": "reproduction",
+        "paper": m.paper,
+        "model": m.model,
+        "metric": m.metric,
+        "value": m.value,
+        "ci_low": m.ci_low,
+        "ci_high": m.ci_high,
+        "n": m.n,
+        "split": m.split,
+        "eval_set": f"{m.dataset} {m.split}",
+        "protocol": m.protocol,
+        "nets": 1,
+        "extra_data": "no",
+        "profile": m.profile,
+        "dataset": m.dataset,
+        "dataset_digest": m.dataset_digest,
+        "num_classes": m.num_classes,
+        "seed": m.seed,
+        "recipe_id": m.recipe_id,
+        "code_version": m.code_version,
+        "finished_at": m.finished_at,
+        "deviations": "; ".join(m.deviations),
+        "run": m.run_name,
+        "url": m.url,
+        "not_imagenet_because": not_imagenet,
+    }
+
+
+def _page(
+    published: Sequence[PublishedResult], reproduced: Sequence[Reproduction], svg: str
+) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": "{:.2f}".format,
+        "signed": "{:+.2f}".format,
+        "grouped": "{:,}".format,
+        "spelt": lambda key: key.replace("_", " "),
+    }
+    environment.tests["link"] = _is_link
+    return environment.get_template("report.html.jinja").render(
+        palette=PALETTE,
+        roles=_ROLES,
+        picture=_inline(svg),
+        published=published,
+        reproduced=reproduced,
+        years=[_year(year, published, reproduced) for year in _years(published, reproduced)],
+    )
+
+
+def _years(published: Sequence[PublishedResult], reproduced: Sequence[Reproduction]) -> list[int]:
+    return sorted({row.year for row in published} | {one.setting.year for one in reproduced})
+
+
+def _year(
+    year: int, published: Sequence[PublishedResult], reproduced: Sequence[Reproduction]
+) -> _Year:
+    rows = [row for row in published if row.year == year]
+    found = [one for one in reproduced if one.setting.year == year]
+    return _Year(
+        year,
+        headlines=tuple(row for row in rows if row.role in _HEADLINES),
+        further=tuple(row for row in rows if row.role not in _HEADLINES),
+        reproduced=tuple(sorted(found, key=lambda one: bool(one.not_imagenet))),
+    )
+
+
+def _inline(svg: str) -> Markup:
+    """The picture's element alone, its colours those of the page, so that it turns dark with it.
+
+    Matplotlib escapes what it writes; its comments repeat each text and go.
+    """
+    element = re.sub(r"<!--.*?-->\n?", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    for name, (light, _) in PALETTE.items():
+        element = element.replace(light, f"var(--{name})")
+    return Markup(element)
+
+
+def _is_link(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme in ("http", "https") and bool(parts.netloc)
