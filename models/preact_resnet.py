@@ -18,7 +18,16 @@ from torch import Generator, Tensor, nn
 
 from models.fidelity import Fidelity
 from models.registry import register
-from models.residual import Pool, StrideIn, Unit, conv, initialise, make_stage, max_pool
+from models.residual import (
+    Pool,
+    StrideIn,
+    Unit,
+    conv,
+    initialise,
+    make_stage,
+    max_pool,
+    stage_planes,
+)
 
 
 class PreActBottleneck(Unit):
@@ -90,21 +99,23 @@ class PreActResNet(nn.Module):
         width: float = 1.0,
     ) -> None:
         super().__init__()
-        base = max(1, round(64 * width))
+        planes = stage_planes(width)
+        stem = planes[0]
 
         def unit(in_channels: int, planes: int, stride: int) -> PreActBottleneck:
             # Only the first unit's input comes from the stem, activated.
+            activate = in_channels != stem
             return PreActBottleneck(
-                in_channels, planes, stride, stride_in=stride_in, activate=in_channels != base
+                in_channels, planes, stride, stride_in=stride_in, activate=activate
             )
 
-        self.conv1 = conv(3, base, 7, 2)
-        self.bn1 = nn.BatchNorm2d(base)
+        self.conv1 = conv(3, stem, 7, 2)
+        self.bn1 = nn.BatchNorm2d(stem)
         self.pool1 = max_pool(pool)
-        self.conv2_x, channels = make_stage(unit, blocks[0], base, base, 1)
-        self.conv3_x, channels = make_stage(unit, blocks[1], channels, 2 * base, 2)
-        self.conv4_x, channels = make_stage(unit, blocks[2], channels, 4 * base, 2)
-        self.conv5_x, channels = make_stage(unit, blocks[3], channels, 8 * base, 2)
+        self.conv2_x, channels = make_stage(unit, blocks[0], stem, planes[0], 1)
+        self.conv3_x, channels = make_stage(unit, blocks[1], channels, planes[1], 2)
+        self.conv4_x, channels = make_stage(unit, blocks[2], channels, planes[2], 2)
+        self.conv5_x, channels = make_stage(unit, blocks[3], channels, planes[3], 2)
         self.bn5 = nn.BatchNorm2d(channels)
         self.pool5 = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, num_classes)

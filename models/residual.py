@@ -187,6 +187,14 @@ class Bottleneck(Block):
         return self.bn3
 
 
+def stage_planes(width: float) -> tuple[int, int, int, int]:
+    """The planes of conv2_x to conv5_x: 64, 128, 256, 512 times ``width``."""
+    if width <= 0:
+        raise ValueError(f"width must be positive, not {width}")
+    planes = max(1, round(64 * width))
+    return planes, 2 * planes, 4 * planes, 8 * planes
+
+
 def make_stage(
     unit: MakeUnit, count: int, in_channels: int, planes: int, stride: int
 ) -> tuple[nn.Sequential, int]:

@@ -40,6 +40,7 @@ from models.residual import (
     initialise,
     make_stage,
     max_pool,
+    stage_planes,
 )
 
 BLOCKS = {
@@ -88,27 +89,27 @@ class ResNet(nn.Module):
         super().__init__()
         self.zero_gamma = zero_gamma
         self.he_mode = he_mode
-        planes = max(1, round(64 * width))
-        channels = 2 * planes if deep_stem else planes
+        planes = stage_planes(width)
+        channels = 2 * planes[0] if deep_stem else planes[0]
         self.conv1: nn.Module = (
             nn.Sequential(
-                conv(3, planes, 3, 2),
-                nn.BatchNorm2d(planes),
+                conv(3, planes[0], 3, 2),
+                nn.BatchNorm2d(planes[0]),
                 nn.ReLU(inplace=True),
-                conv(planes, planes, 3),
-                nn.BatchNorm2d(planes),
+                conv(planes[0], planes[0], 3),
+                nn.BatchNorm2d(planes[0]),
                 nn.ReLU(inplace=True),
-                conv(planes, channels, 3),
+                conv(planes[0], channels, 3),
             )
             if deep_stem
             else conv(3, channels, 7, 2)
         )
         self.bn1 = nn.BatchNorm2d(channels)
         self.pool1 = max_pool(pool)
-        self.conv2_x, channels = make_stage(unit, blocks[0], channels, planes, 1)
-        self.conv3_x, channels = make_stage(unit, blocks[1], channels, 2 * planes, 2)
-        self.conv4_x, channels = make_stage(unit, blocks[2], channels, 4 * planes, 2)
-        self.conv5_x, channels = make_stage(unit, blocks[3], channels, 8 * planes, 2)
+        self.conv2_x, channels = make_stage(unit, blocks[0], channels, planes[0], 1)
+        self.conv3_x, channels = make_stage(unit, blocks[1], channels, planes[1], 2)
+        self.conv4_x, channels = make_stage(unit, blocks[2], channels, planes[2], 2)
+        self.conv5_x, channels = make_stage(unit, blocks[3], channels, planes[3], 2)
         self.pool5 = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels, num_classes)

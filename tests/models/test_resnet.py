@@ -3,63 +3,21 @@ import math
 import pytest
 import torch
 import torchvision
+from residual_nets import (
+    assert_learns,
+    from_torchvision,
+    multiply_adds,
+    on_meta,
+    parameters,
+    randomise_norms,
+    sizes,
+)
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 import models.preact_resnet
 import models.resnet
 import models.resnet_cifar
 from models.registry import create
-
-
-def on_meta(name: str, **knobs) -> nn.Module:
-    with torch.device("meta"):
-        return create(name, **knobs).eval()
-
-
-def parameters(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
-
-
-def multiply_adds(model: nn.Module, side: int) -> int:
-    with FlopCounterMode(display=False) as counter:
-        model(torch.empty(1, 3, side, side, device="meta"))
-    return counter.get_total_flops() // 2
-
-
-def sizes(model: nn.Module, layers: list[str], side: int) -> dict[str, tuple[int, int]]:
-    """Channels and side of the output of each layer."""
-    found: dict[str, tuple[int, int]] = {}
-    for layer in layers:
-        model.get_submodule(layer).register_forward_hook(
-            lambda _module, _args, out, layer=layer: found.update({layer: tuple(out.shape[1:3])})
-        )
-    model(torch.empty(1, 3, side, side, device="meta"))
-    return found
-
-
-def randomise_norms(model: nn.Module) -> None:
-    """Batch norms that do something, so that two nets are only equal if each norm is in place."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.5, 0.5)
-            nn.init.uniform_(module.running_mean, -0.2, 0.2)
-            nn.init.uniform_(module.running_var, 0.8, 1.2)
-
-
-def assert_learns(model: nn.Module, side: int, lr: float = 0.05, steps: int = 12) -> None:
-    torch.manual_seed(0)
-    images, labels = torch.randn(8, 3, side, side), torch.arange(8) % 4
-    optimiser = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
-    losses = []
-    for _ in range(steps):
-        loss = nn.functional.cross_entropy(model(images), labels)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.8 * losses[0], losses
 
 
 @pytest.mark.parametrize(
@@ -154,15 +112,6 @@ def test_cifar_layer_table():
     }
     convs = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     assert len(convs) + 1 == 56
-
-
-def from_torchvision(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    renamed = {}
-    for key, value in state.items():
-        for layer in range(4, 0, -1):
-            key = key.replace(f"layer{layer}.", f"conv{layer + 1}_x.")
-        renamed[key.replace("downsample", "shortcut")] = value
-    return renamed
 
 
 @pytest.mark.parametrize("side", [97, 128])

@@ -1,0 +1,367 @@
+"""SENet: Hu, Shen, Albanie, Sun, Wu, "Squeeze-and-excitation networks", arXiv:1709.01507.
+
+The 2017 winner. At 1000 classes, multiply-adds for one 224 x 224 image:
+
+    ======================  ===========  ==============
+    net                     parameters   multiply-adds
+    ======================  ===========  ==============
+    se_resnet50              28,088,024   3,860,488,192
+    se_resnet101             49,326,872   7,574,937,600
+    se_resnet152             66,821,848  11,288,993,792
+    se_resnext50_32x4d       27,559,896   4,232,994,816
+    se_resnext101_32x4d      48,955,416   7,974,739,968
+    senet154                115,088,984  20,688,363,520
+    ======================  ===========  ==============
+
+Geometry of the authors' released models (hujie-frank/SENet, models/*.prototxt). SENet-154 is
+SE-ResNeXt-152 64x4d with three 3 x 3 convolutions for a stem, half as many channels into the
+grouped convolutions, 3 x 3 projections with stride, and dropout (appendix). timm's ``legacy_se*``
+and ``legacy_senet154`` are the same functions, except that all of them drop 0.2 of the classifier's
+inputs in training; torchvision has none of these nets.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, TypedDict, Unpack
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.fidelity import Fidelity
+from models.registry import register
+from models.residual import Bottleneck, MakeUnit, Pool, StrideIn, stage_planes
+from models.resnet import BLOCKS, INITIALISATION, NORMALISATION, ResNet
+from models.resnext import group_width
+
+Squeeze = Literal["average", "max", "none"]
+Gate = Literal["sigmoid", "tanh", "relu"]
+Place = Literal["standard", "pre", "post", "identity", "3x3"]
+
+GATES: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "relu": F.relu,
+}
+
+
+class SqueezeExcitation(nn.Module):
+    """x scaled by gate(W2 relu(W1 squeeze(x))), channel by channel (eq. 2 to 4).
+
+    Args:
+        channels: of the input.
+        reduction: ratio r of channels to the units between W1 and W2 (Table 10).
+        squeeze: average or maximum of the map (Table 11), or none: W1 and W2 then act at each
+            pixel as 1 x 1 convolutions (Table 16).
+        gate: the last non-linearity (Table 12).
+        bias: whether W1 and W2 have biases, as the released models do; the paper drops them
+            (Sect. 6).
+
+    Raises:
+        ValueError: a choice that does not exist.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        reduction: int = 16,
+        squeeze: Squeeze = "average",
+        gate: Gate = "sigmoid",
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        if reduction < 1:
+            raise ValueError(f"reduction must be at least 1, not {reduction}")
+        if squeeze not in ("average", "max", "none"):
+            raise ValueError(f"squeeze must be 'average', 'max' or 'none', not {squeeze!r}")
+        if gate not in GATES:
+            raise ValueError(f"gate must be 'sigmoid', 'tanh' or 'relu', not {gate!r}")
+        units = max(1, channels // reduction)
+        self.squeeze = squeeze
+        self.gate = GATES[gate]
+        self.fc1 = nn.Conv2d(channels, units, 1, bias=bias)
+        self.fc2 = nn.Conv2d(units, channels, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) to the same shape."""
+        z = x
+        if self.squeeze == "average":
+            z = x.mean((2, 3), keepdim=True)
+        elif self.squeeze == "max":
+            z = x.amax((2, 3), keepdim=True)
+        return x * self.gate(self.fc2(F.relu(self.fc1(z), inplace=True)))
+
+
+class SEBottleneck(Bottleneck):
+    """A bottleneck with squeeze-and-excitation.
+
+    Args:
+        in_channels: channels of the input.
+        planes: a quarter of the output's channels.
+        stride: of the block.
+        place: of the excitation (Sect. 6.5, Fig. 5): after the last batch norm ("standard"), before
+            the branch ("pre"), after the block's last ReLU ("post"), on the shortcut ("identity"),
+            or after the 3 x 3 convolution, its batch norm and ReLU ("3x3", Table 15).
+        excitation: the arguments of `SqueezeExcitation` but the first.
+        **geometry: the other arguments of `Bottleneck`.
+
+    Raises:
+        ValueError: a place that does not exist.
+    """
+
+    shortcut: nn.Module
+
+    def __init__(
+        self,
+        in_channels: int,
+        planes: int,
+        stride: int,
+        *,
+        place: Place,
+        excitation: dict[str, Any],
+        **geometry: Any,
+    ) -> None:
+        super().__init__(in_channels, planes, stride, **geometry)
+        channels = {
+            "standard": self.out_channels,
+            "pre": in_channels,
+            "post": self.out_channels,
+            "identity": self.out_channels,
+            "3x3": self.conv2.out_channels,
+        }
+        if place not in channels:
+            raise ValueError(f"place must be one of {', '.join(channels)}, not {place!r}")
+        self.place = place
+        self.se = SqueezeExcitation(channels[place], **excitation)
+
+    def _at(self, place: Place, x: Tensor) -> Tensor:
+        return self.se(x) if place == self.place else x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
+        y = self._at("pre", x)
+        y = F.relu(self.bn1(self.conv1(y)), inplace=True)
+        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
+        y = self.bn3(self.conv3(self._at("3x3", y)))
+        y = self._at("standard", y) + self._at("identity", self.shortcut(x))
+        return self._at("post", F.relu(y, inplace=True))
+
+
+class Knobs(TypedDict, total=False):
+    """Knobs of every net of this file.
+
+    Attributes:
+        se: False is the net without squeeze-and-excitation, the paper's own baseline (Table 2); it
+            takes none of the next six.
+        reduction: ratio r (Table 10), 16.
+        squeeze: average, max or none (Tables 11 and 16).
+        gate: sigmoid, tanh or relu (Table 12).
+        bias: of the two layers.
+        place: standard, pre, post, identity or 3x3 (Tables 14 and 15).
+        stages: which of conv2_x to conv5_x have it (Table 13).
+        stride_in: the convolution with the stride: first 1x1 in SE-ResNet, 3x3 in the others.
+        pool: ``"ceil"`` (the released models) or ``"padded"``.
+        zero_gamma: zero the last scale of each block at the start; not in the paper.
+        width: multiplier of all hidden channels; groups stay as many.
+    """
+
+    se: bool
+    reduction: int
+    squeeze: Squeeze
+    gate: Gate
+    bias: bool
+    place: Place
+    stages: tuple[int, ...]
+    stride_in: StrideIn
+    pool: Pool
+    zero_gamma: bool
+    width: float
+
+
+def _unit(
+    geometry: Callable[[int], dict[str, Any]],
+    width: float,
+    *,
+    se: bool = True,
+    stages: tuple[int, ...] | None = None,
+    place: Place | None = None,
+    **excitation: Any,
+) -> MakeUnit:
+    """Makes the blocks of one net, from ``geometry(planes)``, arguments of `Bottleneck`."""
+    if not se and (stages or place or excitation):
+        raise ValueError("a net with se=False has no squeeze-and-excitation to be changed")
+    stages = (2, 3, 4, 5) if stages is None else stages
+    if not stages or not set(stages) <= {2, 3, 4, 5}:
+        raise ValueError(f"stages must be some of 2, 3, 4, 5, not {stages}")
+    chosen = [stage_planes(width)[stage - 2] for stage in stages]
+
+    def unit(in_channels: int, planes: int, stride: int) -> Bottleneck:
+        if se and planes in chosen:
+            return SEBottleneck(
+                in_channels,
+                planes,
+                stride,
+                place=place or "standard",
+                excitation=excitation,
+                **geometry(planes),
+            )
+        return Bottleneck(in_channels, planes, stride, **geometry(planes))
+
+    return unit
+
+
+def _se_resnet(
+    layers: int,
+    num_classes: int,
+    *,
+    stride_in: StrideIn = "1x1",
+    pool: Pool = "ceil",
+    zero_gamma: bool = False,
+    width: float = 1.0,
+    **excitation: Any,
+) -> ResNet:
+    unit = _unit(lambda _: {"stride_in": stride_in}, width, **excitation)
+    return ResNet(unit, BLOCKS[layers], num_classes, pool=pool, zero_gamma=zero_gamma, width=width)
+
+
+def _se_resnext(
+    layers: int,
+    num_classes: int,
+    *,
+    stride_in: StrideIn = "3x3",
+    pool: Pool = "ceil",
+    zero_gamma: bool = False,
+    width: float = 1.0,
+    **excitation: Any,
+) -> ResNet:
+    def geometry(planes: int) -> dict[str, Any]:
+        return {"reduce": group_width(32, 4, planes), "groups": 32, "stride_in": stride_in}
+
+    unit = _unit(geometry, width, **excitation)
+    return ResNet(unit, BLOCKS[layers], num_classes, pool=pool, zero_gamma=zero_gamma, width=width)
+
+
+@register("se_resnet50")
+def se_resnet50(num_classes: int = 1000, **knobs: Unpack[Knobs]) -> ResNet:
+    """SE-ResNet-50, 28,088,024 parameters. See `Knobs`."""
+    return _se_resnet(50, num_classes, **knobs)
+
+
+@register("se_resnet101")
+def se_resnet101(num_classes: int = 1000, **knobs: Unpack[Knobs]) -> ResNet:
+    """SE-ResNet-101, 49,326,872 parameters. See `Knobs`."""
+    return _se_resnet(101, num_classes, **knobs)
+
+
+@register("se_resnet152")
+def se_resnet152(num_classes: int = 1000, **knobs: Unpack[Knobs]) -> ResNet:
+    """SE-ResNet-152, 66,821,848 parameters. See `Knobs`."""
+    return _se_resnet(152, num_classes, **knobs)
+
+
+@register("se_resnext50_32x4d")
+def se_resnext50_32x4d(num_classes: int = 1000, **knobs: Unpack[Knobs]) -> ResNet:
+    """SE-ResNeXt-50 32x4d, 27,559,896 parameters. See `Knobs`."""
+    return _se_resnext(50, num_classes, **knobs)
+
+
+@register("se_resnext101_32x4d")
+def se_resnext101_32x4d(num_classes: int = 1000, **knobs: Unpack[Knobs]) -> ResNet:
+    """SE-ResNeXt-101 32x4d, 48,955,416 parameters. See `Knobs`."""
+    return _se_resnext(101, num_classes, **knobs)
+
+
+@register("senet154")
+def senet154(
+    num_classes: int = 1000,
+    *,
+    dropout: float = 0.2,
+    stride_in: StrideIn = "3x3",
+    pool: Pool = "ceil",
+    zero_gamma: bool = False,
+    width: float = 1.0,
+    **excitation: Any,
+) -> ResNet:
+    """SENet-154, 115,088,984 parameters.
+
+    Args:
+        num_classes: length of the logits.
+        dropout: probability of dropping an input of the classifier.
+        stride_in: see `Knobs`.
+        pool: see `Knobs`.
+        zero_gamma: see `Knobs`.
+        width: see `Knobs`.
+        **excitation: see the first seven of `Knobs`.
+    """
+
+    def geometry(planes: int) -> dict[str, Any]:
+        return {
+            "reduce": group_width(64, 2, planes),
+            "middle": group_width(64, 4, planes),
+            "groups": 64,
+            "projection": 3,
+            "stride_in": stride_in,
+        }
+
+    return ResNet(
+        _unit(geometry, width, **excitation),
+        BLOCKS[152],
+        num_classes,
+        pool=pool,
+        zero_gamma=zero_gamma,
+        width=width,
+        deep_stem=True,
+        dropout=dropout,
+    )
+
+
+_RELEASE = "hujie-frank/SENet, models/*.prototxt"
+_ROWS = (
+    Fidelity(
+        "squeeze-and-excitation",
+        "same",
+        "average, two layers with ratio 16, sigmoid; after the last batch norm of each block",
+        "Sect. 3, Table 1",
+    ),
+    Fidelity(
+        "biases of the excitation",
+        "same",
+        "kept in the released models",
+        _RELEASE,
+        "Sect. 6 of the paper drops them: bias=False",
+    ),
+    NORMALISATION,
+    *INITIALISATION,
+    Fidelity("shortcuts", "same", "option B", _RELEASE),
+    Fidelity("max pool", "same", "3 x 3, stride 2, unpadded and ceiled", _RELEASE),
+)
+_RESNET = (
+    Fidelity("layers and channels", "same", "ResNet", "Table 1"),
+    Fidelity("place of the stride", "same", "first 1 x 1 convolution", _RELEASE),
+    *_ROWS,
+)
+_RESNEXT = (
+    Fidelity("layers and channels", "same", "ResNeXt 32x4d", "Table 1"),
+    Fidelity("place of the stride", "same", "3 x 3 convolution", _RELEASE),
+    *_ROWS,
+)
+FIDELITY: dict[str, tuple[Fidelity, ...]] = {
+    "se_resnet50": _RESNET,
+    "se_resnet101": _RESNET,
+    "se_resnet152": _RESNET,
+    "se_resnext50_32x4d": _RESNEXT,
+    "se_resnext101_32x4d": _RESNEXT,
+    "senet154": (
+        Fidelity(
+            "layers and channels",
+            "same",
+            "SE-ResNeXt-152 64x4d, first 1 x 1 of half the width",
+            "appendix",
+        ),
+        Fidelity("stem", "same", "3 x 3 stride 2, 64; 3 x 3, 64; 3 x 3, 128", "appendix"),
+        Fidelity("projection shortcuts", "same", "3 x 3 where there is stride", "appendix"),
+        Fidelity("dropout", "same", "0.2 before the classifier", "appendix"),
+        Fidelity("place of the stride", "same", "3 x 3 convolution", _RELEASE),
+        *_ROWS,
+    ),
+}
