@@ -221,7 +221,7 @@ def _page(
     )
     environment.filters |= {
         "percent": "{:.2f}".format,
-        "signed": "{:+.2f}".format,
+        "signed": lambda points: f"{points:+.2f}".replace("-", "−"),
         "grouped": "{:,}".format,
         "spelt": lambda key: key.replace("_", " "),
     }

@@ -83,13 +83,9 @@ def draw_timeline(
         figure = Figure(figsize=(_WIDTH, height), facecolor=PAPER)
 
         def axes(left: float, top: float, right: float, depth: float) -> Axes:
-            box = (
-                left / _WIDTH,
-                1 - (top + depth) / height,
-                (right - left) / _WIDTH,
-                depth / height,
-            )
-            return figure.add_axes(box, facecolor="none")
+            corner = (left / _WIDTH, 1 - (top + depth) / height)
+            size = ((right - left) / _WIDTH, depth / height)
+            return figure.add_axes((*corner, *size), facecolor="none")
 
         if imagenet:
             note = f"Reproduced on the validation set, with {_BARS}."
@@ -167,7 +163,6 @@ def _draw_record(
     axes.legend(
         handles=_legend(imagenet),
         loc="upper right",
-        bbox_to_anchor=(1.07, 1),
         frameon=True,
         facecolor=PAPER,
         edgecolor=RULE,
@@ -202,14 +197,8 @@ def _draw_strip(axes: Axes, drawn: Sequence[PublishedResult]) -> None:
     for rows in sets.values():
         span = (rows[0].year - 0.42, rows[-1].year + 0.42)
         low = -1.08 / _RECORD_HEIGHT
-        axes.plot(
-            span,
-            (low, low),
-            color=MUTED,
-            linewidth=0.8,
-            clip_on=False,
-            transform=axes.get_xaxis_transform(),
-        )
+        below = axes.get_xaxis_transform()
+        axes.plot(span, (low, low), color=MUTED, linewidth=0.8, clip_on=False, transform=below)
         year, images = rows[0].year, rows[0].images
         text = (
             f"one test set for {year} to {rows[-1].year}: {images:,} images"
@@ -240,17 +229,8 @@ def _draw_imagenet(
             axes.plot(x, y, **_reproduced_marker(m.protocol))
             axes.plot((x, label_x), (y, label_y), color=REPRODUCED, linewidth=0.6, zorder=3)
             text = f"{_short(m.model.partition('_')[0], 12)} {y:.1f}"
-            _label(
-                axes,
-                text,
-                label_x,
-                label_y,
-                (1, 0),
-                color=REPRODUCED,
-                ha="left",
-                va="center",
-                size=8,
-            )
+            style = {"color": REPRODUCED, "ha": "left", "va": "center", "size": 8}
+            _label(axes, text, label_x, label_y, (1, 0), **style)
 
 
 def _draw_small(axes: Axes, rows: Sequence[Reproduction]) -> None:
@@ -264,15 +244,7 @@ def _draw_small(axes: Axes, rows: Sequence[Reproduction]) -> None:
     _heading(axes, 0.36, f"{title}{of.num_classes:,} classes", weight="bold", color=SMALL)
     chance = rows[0].chance_top5
     axes.axvline(chance, color=MUTED, linewidth=1, dashes=(2, 2))
-    axes.annotate(
-        f"chance {chance:.1f}",
-        (chance, -0.5),
-        (0, 3),
-        textcoords="offset points",
-        color=MUTED,
-        ha="center",
-        va="bottom",
-    )
+    _label(axes, f"chance {chance:.1f}", chance, -0.5, (0, 3), color=MUTED, va="bottom")
     names = [_row_name(one.setting) for one in rows]
     for y, one in enumerate(rows):
         estimate = one.estimate("error_top5")
@@ -311,13 +283,8 @@ def _reproduced_marker(protocol: str) -> dict[str, Any]:
 
 
 def _marker(shape: str, size: float, color: str, **style: Any) -> dict[str, Any]:
-    return {
-        "marker": shape,
-        "markersize": size,
-        "color": color,
-        "linestyle": "",
-        "zorder": 4,
-    } | style
+    point = {"marker": shape, "markersize": size, "color": color, "linestyle": "", "zorder": 4}
+    return point | style
 
 
 _OUTSIDE = _marker("v", 6.5, WINNER, markerfacecolor=PAPER, markeredgewidth=1.2)
@@ -327,7 +294,7 @@ _COUNTERPART = _marker("_", 13, INK, markeredgewidth=1.6)
 
 def _legend(imagenet: Sequence[Reproduction]) -> list[Line2D]:
     entries = [
-        ("winner, provided data only (from 2012: several nets averaged)", _winner_marker(True)),
+        ("winner on provided data (from 2012: several nets)", _winner_marker(True)),
         ("the same on the test set of 2010 or 2011", _winner_marker(False)),
         ("winner, with outside data", _OUTSIDE),
         ("runner-up", _RUNNER_UP),
