@@ -9,18 +9,20 @@ normalisation) is taken from BVLC's replication, models/bvlc_googlenet of Caffe.
 torchvision's ``googlenet`` is another net: batch normalisation after every convolution and no
 local response normalisation, 3 x 3 convolutions in the 5 x 5 branches (kept for weights ported with
 that slip), pool4 of 2 x 2, dropout 0.2, and auxiliary heads behind an adaptive 4 x 4 pool, returned
-in the other order. It has 6,624,904 or 13,004,888 parameters. `googlenet_bn` is the paper's geometry
-with that batch normalisation, for comparisons; no paper published it under this name.
+in the other order. It has 6,624,904 or 13,004,888 parameters. `googlenet_bn` is the paper's
+geometry with that batch normalisation, for comparisons; no paper published it under this name.
 """
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Literal, get_args
+from functools import partial
+from typing import Literal, TypedDict, Unpack, get_args
 
 import torch
 from torch import Generator, Tensor, nn
 
 from models.fidelity import Fidelity
+from models.layers import LocalResponseNorm, scaled
 from models.registry import register
 
 # Table 1: #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj
@@ -39,6 +41,18 @@ INCEPTION: dict[str, tuple[int, int, int, int, int, int]] = {
 AuxHeads = Literal["both", "4a", "4d", "none"]
 AuxPool = Literal["5x5/3", "adaptive"]
 Head = Literal["average", "fc"]
+
+
+class Knobs(TypedDict, total=False):
+    """What both nets can be built with; `GoogLeNet` says what each means."""
+
+    aux_heads: AuxHeads
+    aux_pool: AuxPool | None
+    aux_dropout: float | None
+    head: Head
+    dropout: float
+    width: float
+    image_size: int
 
 
 def _check_choice(knob: str, value: str, choices: object) -> None:
@@ -150,14 +164,15 @@ class GoogLeNet(nn.Module):
             none.
         aux_pool: ``"5x5/3"``, the paper's average pool, or ``"adaptive"`` to 4 x 4, torchvision's
             and the only one that runs under 79 px. None for the paper's.
-        aux_dropout: probability of dropping a unit of the auxiliary heads. None for the paper's 0.7.
+        aux_dropout: probability of dropping a unit of the auxiliary heads. None for the paper's
+            0.7.
         head: ``"average"`` over the maps of 5b, or ``"fc"``: a fully connected layer of 1024 units
             in its place, the design that averaging improved on by 0.6% top-1 (Sect. 5, which does
             not give its size; 1024 is the auxiliary heads').
         dropout: probability of dropping an input of the main classifier.
         lrn: local response normalisation after pool1 and before pool2.
         batch_norm: batch normalisation after every convolution, which then has no bias.
-        width: multiplier of all hidden channels and units.
+        width: multiplier of all hidden channels and units, which stay multiples of 8.
         image_size: side in pixels of the images that the heads are made for. The average head and
             adaptive auxiliary pools take any other size from 31 px as well.
 
@@ -201,33 +216,27 @@ class GoogLeNet(nn.Module):
                 "aux_pool='adaptive' or aux_heads='none'"
             )
 
-        def scaled(channels: int) -> int:
-            return max(1, round(width * channels))
-
-        def conv(
-            in_channels: int, out_channels: int, kernel: int, stride: int = 1
-        ) -> nn.Sequential:
-            return _conv(in_channels, out_channels, kernel, stride=stride, batch_norm=batch_norm)
-
         def inception(in_channels: int, row: str) -> Inception:
-            filters = [scaled(channels) for channels in INCEPTION[row]]
+            filters = [scaled(channels, width) for channels in INCEPTION[row]]
             return Inception(in_channels, filters, batch_norm=batch_norm)
 
         def pool() -> nn.MaxPool2d:
             return nn.MaxPool2d(3, stride=2, ceil_mode=True)  # 112, 56, 28, 14, 7 need rounding up
 
         def norm() -> nn.Module:
-            return nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0) if lrn else nn.Identity()
+            return LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0) if lrn else nn.Identity()
+
+        conv = partial(_conv, batch_norm=batch_norm)
 
         self.input_size = image_size
-        self.conv1 = conv(3, scaled(64), 7, stride=2)
+        self.conv1 = conv(3, scaled(64, width), 7, stride=2)
         self.pool1 = pool()
         self.norm1 = norm()
-        self.conv2_reduce = conv(scaled(64), scaled(64), 1)
-        self.conv2 = conv(scaled(64), scaled(192), 3)
+        self.conv2_reduce = conv(scaled(64, width), scaled(64, width), 1)
+        self.conv2 = conv(scaled(64, width), scaled(192, width), 3)
         self.norm2 = norm()
         self.pool2 = pool()
-        self.inception_3a = inception(scaled(192), "3a")
+        self.inception_3a = inception(scaled(192, width), "3a")
         self.inception_3b = inception(self.inception_3a.out_channels, "3b")
         self.pool3 = pool()
         self.inception_4a = inception(self.inception_3b.out_channels, "4a")
@@ -240,12 +249,13 @@ class GoogLeNet(nn.Module):
         self.inception_5b = inception(self.inception_5a.out_channels, "5b")
 
         channels = self.inception_5b.out_channels
-        self.head: nn.Module
+        layers: OrderedDict[str, nn.Module]
         if head == "average":
-            self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            layers = OrderedDict(avg_pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())
         else:
             fc = nn.Linear(channels * (side // 2) ** 2, channels)
-            self.head = nn.Sequential(nn.Flatten(), fc, nn.ReLU())
+            layers = OrderedDict(flatten=nn.Flatten(), fc=fc, relu=nn.ReLU())
+        self.head = nn.Sequential(layers)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, num_classes)
 
@@ -255,8 +265,8 @@ class GoogLeNet(nn.Module):
                 side,
                 num_classes,
                 pool=aux_pool or "5x5/3",
-                channels=scaled(128),
-                units=scaled(1024),
+                channels=scaled(128, width),
+                units=scaled(1024, width),
                 dropout=0.7 if aux_dropout is None else aux_dropout,
                 batch_norm=batch_norm,
             )
@@ -295,60 +305,18 @@ class GoogLeNet(nn.Module):
 
 
 @register("googlenet")
-def googlenet(
-    num_classes: int = 1000,
-    *,
-    aux_heads: AuxHeads = "both",
-    aux_pool: AuxPool | None = None,
-    aux_dropout: float | None = None,
-    head: Head = "average",
-    dropout: float = 0.4,
-    lrn: bool = True,
-    width: float = 1.0,
-    image_size: int = 224,
-) -> GoogLeNet:
+def googlenet(num_classes: int = 1000, *, lrn: bool = True, **knobs: Unpack[Knobs]) -> GoogLeNet:
     """The net of Table 1. Knobs: see `GoogLeNet`."""
-    return GoogLeNet(
-        num_classes,
-        aux_heads=aux_heads,
-        aux_pool=aux_pool,
-        aux_dropout=aux_dropout,
-        head=head,
-        dropout=dropout,
-        lrn=lrn,
-        width=width,
-        image_size=image_size,
-    )
+    return GoogLeNet(num_classes, lrn=lrn, **knobs)
 
 
 @register("googlenet_bn")
-def googlenet_bn(
-    num_classes: int = 1000,
-    *,
-    aux_heads: AuxHeads = "both",
-    aux_pool: AuxPool | None = None,
-    aux_dropout: float | None = None,
-    head: Head = "average",
-    dropout: float = 0.4,
-    width: float = 1.0,
-    image_size: int = 224,
-) -> GoogLeNet:
+def googlenet_bn(num_classes: int = 1000, **knobs: Unpack[Knobs]) -> GoogLeNet:
     """The same geometry with batch normalisation instead of LRN. Knobs: see `GoogLeNet`.
 
     7,005,832 parameters for inference, 13,385,816 with both heads.
     """
-    return GoogLeNet(
-        num_classes,
-        aux_heads=aux_heads,
-        aux_pool=aux_pool,
-        aux_dropout=aux_dropout,
-        head=head,
-        dropout=dropout,
-        lrn=False,
-        batch_norm=True,
-        width=width,
-        image_size=image_size,
-    )
+    return GoogLeNet(num_classes, lrn=False, batch_norm=True, **knobs)
 
 
 def _fidelity(*, batch_norm: bool = False) -> tuple[Fidelity, ...]:

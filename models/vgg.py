@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from models.fidelity import Fidelity
+from models.layers import AlphaConvention, LocalResponseNorm, scaled
 from models.registry import register
 
 Stages = tuple[tuple[int, ...], ...]
@@ -48,6 +49,7 @@ TAKEN_FROM_A = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
 class Knobs(TypedDict, total=False):
     """What every net of the family can be built with; `VGG` says what each means."""
 
+    lrn_alpha_convention: AlphaConvention | None
     fc_units: int
     dropout: float
     init: Literal["glorot", "gaussian"]
@@ -66,7 +68,9 @@ class VGG(nn.Module):
     Args:
         stages: kernel sizes per stage, one of `STAGES`.
         num_classes: length of the logits.
-        lrn: AlexNet's local response normalisation at the end of stage 1 (net A-LRN).
+        lrn: local response normalisation with AlexNet's constants at the end of stage 1 (A-LRN).
+        lrn_alpha_convention: whether its alpha is divided by the window, see `LocalResponseNorm`.
+            None for ``"paper"``, the formula of the AlexNet paper, which is what this one cites.
         fc_units: outputs of fc6 and of fc7 before `width`. The two hold most of the parameters, so
             this is what to shrink first for a small data set.
         dropout: probability of dropping an output of fc6 or fc7.
@@ -77,12 +81,12 @@ class VGG(nn.Module):
             variance", would be 0.1, with which the logits of D start at about 1e10.
         ceil_mode: pools round up, as Caffe's do and torch's do not. Matters only for sides that
             are no multiple of 32, which are common in `dense`.
-        width: multiplier of all hidden channels and units.
+        width: multiplier of all hidden channels and units, which stay multiples of 8.
         image_size: side in pixels of the images that fc6 is made for.
 
     Raises:
-        ValueError: an unknown `init`, `init_std` without ``init="gaussian"``, or an `image_size`
-            that pool5 cannot halve.
+        ValueError: an unknown `init`, `init_std` without ``init="gaussian"``,
+            `lrn_alpha_convention` without `lrn`, or an `image_size` that pool5 cannot halve.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class VGG(nn.Module):
         num_classes: int = 1000,
         *,
         lrn: bool = False,
+        lrn_alpha_convention: AlphaConvention | None = None,
         fc_units: int = 4096,
         dropout: float = 0.5,
         init: Literal["glorot", "gaussian"] = "glorot",
@@ -102,6 +107,8 @@ class VGG(nn.Module):
         super().__init__()
         if init not in ("glorot", "gaussian"):
             raise ValueError(f"init is 'glorot' or 'gaussian', not {init!r}")
+        if lrn_alpha_convention is not None and not lrn:
+            raise ValueError("lrn_alpha_convention does nothing without lrn")
         if init_std is not None and init != "gaussian":
             raise ValueError(f"init_std is the scale of init='gaussian'; init={init!r} has none")
         if image_size < 32 and not ceil_mode:
@@ -117,16 +124,22 @@ class VGG(nn.Module):
 
         channels = 3
         for stage, (kernels, published) in enumerate(zip(stages, CHANNELS, strict=True), start=1):
-            out_channels = max(1, round(width * published))
+            out_channels = scaled(published, width)
             for index, kernel in enumerate(kernels, start=1):
                 conv = nn.Conv2d(channels, out_channels, kernel, padding=kernel // 2)
                 self.add_module(f"conv{stage}_{index}", conv)
                 self.add_module(f"relu{stage}_{index}", nn.ReLU())
                 channels = out_channels
             if stage == 1 and lrn:
-                self.norm1 = nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
+                self.norm1 = LocalResponseNorm(
+                    5,
+                    alpha=1e-4,
+                    beta=0.75,
+                    k=2.0,
+                    alpha_convention=lrn_alpha_convention or "paper",
+                )
             self.add_module(f"pool{stage}", nn.MaxPool2d(2, ceil_mode=ceil_mode))
-        units = max(1, round(width * fc_units))
+        units = scaled(fc_units, width)
         self.flatten = nn.Flatten()
         self.fc6 = nn.Linear(channels * self.map_size**2, units)
         self.relu6 = nn.ReLU()
@@ -195,14 +208,12 @@ def initialise_from(model: VGG, trained_a: VGG) -> None:
     """
     if trained_a.stages != STAGES["a"]:
         raise ValueError("the paper's initialisation takes a trained net A")
-    for name in TAKEN_FROM_A:
-        source, target = (
-            trained_a.get_parameter(f"{name}.weight"),
-            model.get_parameter(f"{name}.weight"),
-        )
-        if source.shape != target.shape:
-            raise ValueError(f"{name} is {tuple(source.shape)} in A and {tuple(target.shape)} here")
-        model.get_submodule(name).load_state_dict(trained_a.get_submodule(name).state_dict())
+    taken = {k: v for k, v in trained_a.state_dict().items() if k.split(".")[0] in TAKEN_FROM_A}
+    own = model.state_dict()
+    misfits = [key for key in taken if key not in own or own[key].shape != taken[key].shape]
+    if misfits:
+        raise ValueError(f"these of A do not fit this net: {', '.join(misfits)}")
+    model.load_state_dict(taken, strict=False)
 
 
 @register("vgg_a")
