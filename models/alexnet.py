@@ -34,7 +34,9 @@ from models.layers import (
     CeilConv2d,
     GroupedLinear,
     LocalResponseNorm,
+    Window,
     WithinMapNorm,
+    map_sides,
     scaled,
 )
 from models.registry import register
@@ -105,6 +107,7 @@ class AlexNet(nn.Module):
         groups: int,
         isolated: bool,
         norms: dict[str, nn.Module],
+        stem: tuple[int, int],
         pool_kernel: int,
         dropout: float,
         activation: Activation,
@@ -116,7 +119,9 @@ class AlexNet(nn.Module):
         super().__init__()
         self.input_size = image_size
         self.initial: dict[str, tuple[float, float]] = {}  # name -> std of weights, bias
-        sides = _pool_sides(image_size, pool_kernel)
+        # Floor in the pools gives the same as the authors' ceil at 224 and 227.
+        pools = [Window(f"pool{number}", pool_kernel, 2) for number in (1, 2, 5)]
+        sides = map_sides(image_size, [Window("conv1", *stem, ceil=True), *pools])
         seen = full = 3  # channels of the layer below, here and at full width
 
         def initialise(name: str, fan_in_ratio: float) -> None:
@@ -124,15 +129,16 @@ class AlexNet(nn.Module):
             constant = bias if name in POSITIVE_BIAS else fc8_bias if name == "fc8" else 0.0
             self.initial[name] = std * sqrt(fan_in_ratio), constant
 
-        for name, (kernel, stride, padding, own_column) in CONVOLUTIONS.items():
+        convolutions = CONVOLUTIONS | {"conv1": (*stem, 0, False)}
+        for name, (kernel, stride, padding, own_column) in convolutions.items():
             number = name[-1]
             steps = AFTER[preset].get(name, ("act",))
             if name in channels:
                 out = scaled(channels[name], width)
                 split = groups if own_column or (isolated and name != "conv1") else 1
-                conv = CeilConv2d if stride > 1 else nn.Conv2d
+                conv = CeilConv2d if name == "conv1" else nn.Conv2d
                 self.add_module(name, conv(seen, out, kernel, stride, padding, groups=split))
-                initialise(name, full / seen)
+                initialise(name, full / seen * (CONVOLUTIONS[name][0] / kernel) ** 2)
                 seen, full = out, channels[name]
             else:
                 steps = tuple(step for step in steps if step == "pool")
@@ -170,28 +176,12 @@ class AlexNet(nn.Module):
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Weights N(0, std²) and constant biases, per layer as in the preset (§5).
 
-        Where ``width``, ``image_size`` or a removed layer changes a layer's number of inputs
-        against the published net, the std grows by the square root of the ratio, so that the
-        activations start at the published scale.
+        A layer that has fewer inputs than published, by ``width``, ``stem`` or ``image_size``, gets
+        a std larger by the square root of that, so that its output starts at the published scale.
         """
         for name, (std, bias) in self.initial.items():
             nn.init.normal_(self.get_parameter(f"{name}.weight"), 0, std, generator)
             nn.init.constant_(self.get_parameter(f"{name}.bias"), bias)
-
-
-def _pool_sides(image_size: int, kernel: int) -> dict[str, int]:
-    """Side of the maps after each pool. Floor: the same as the authors' ceil at 224 and 227."""
-    side = -(-(image_size - 11) // 4) + 1
-    sides = {}
-    for name in ("pool1", "pool2", "pool5"):
-        if side < kernel:
-            smallest = 64 if kernel == 3 else 36
-            raise ValueError(
-                f"{name} ({kernel}x{kernel}) cannot run on the {side}x{side} maps of an image of "
-                f"{image_size} px; the smallest image_size that works is {smallest}"
-            )
-        side = sides[name] = (side - kernel) // 2 + 1
-    return sides
 
 
 @register("alexnet")
@@ -207,6 +197,7 @@ def alexnet(
     lrn_alpha: float | None = None,
     lrn_alpha_convention: AlphaConvention | None = None,
     within_map_norm: bool | None = None,
+    stem: tuple[int, int] = (11, 4),
     overlapping_pooling: bool = True,
     dropout: float = 0.5,
     activation: Activation = "relu",
@@ -236,6 +227,7 @@ def alexnet(
         lrn_alpha_convention: ``"divided"`` or ``"paper"``, see `LocalResponseNorm`; by default the
             preset's.
         within_map_norm: the second norm of layer 2; by default the preset's.
+        stem: kernel and stride of conv1; (5, 2) suits images of 64 px.
         overlapping_pooling: pool 3x3 with stride 2, else 2x2 with stride 2 and equal map sizes
             (§3.4).
         dropout: probability of dropping an output of fc6 and fc7 (§4.2).
@@ -301,6 +293,7 @@ def alexnet(
         groups=columns,
         isolated=isolated,
         norms=norms,
+        stem=stem,
         pool_kernel=3 if overlapping_pooling else 2,
         dropout=dropout,
         activation=activation,

@@ -10,7 +10,8 @@ neighbouring channels, or of neighbouring pixels of one map) and d = k + a W(x²
 pieces that stay in the CPU's cache, because the plain form spends its time on moving memory.
 """
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -264,3 +265,43 @@ class GroupedLinear(nn.Module):
 def scaled(channels: int, width: float) -> int:
     """``channels`` times ``width``, as a multiple of 8 (which every group count here divides)."""
     return max(8, 8 * round(channels * width / 8))
+
+
+class Window(NamedTuple):
+    """The geometry of a convolution or pool, in pixels of its input; ``ceil`` rounds sizes up."""
+
+    name: str
+    kernel: int
+    stride: int
+    padding: int = 0
+    ceil: bool = False
+
+
+def map_sides(image_size: int, chain: Sequence[Window]) -> dict[str, int]:
+    """The side of the square maps behind each window of a chain, by name.
+
+    Raises:
+        ValueError: a window is larger than the maps that it gets; the message has the smallest
+            ``image_size`` that works.
+    """
+    sides, side = {}, image_size
+    for window in chain:
+        room = side + 2 * window.padding - window.kernel
+        if room < 0:
+            raise ValueError(
+                f"{window.name} ({window.kernel}x{window.kernel}) cannot run on the {side}x{side} "
+                f"maps of an image of {image_size} px; the smallest image_size that works is "
+                f"{_smallest_image(chain)}"
+            )
+        hanging_over = window.stride - 1 if window.ceil else 0
+        side = sides[window.name] = (room + hanging_over) // window.stride + 1
+    return sides
+
+
+def _smallest_image(chain: Sequence[Window]) -> int:
+    side = 1
+    for window in reversed(chain):
+        hanging_over = window.stride - 1 if window.ceil else 0
+        side = max(0, (side - 1) * window.stride - hanging_over) + window.kernel
+        side -= 2 * window.padding
+    return side

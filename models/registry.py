@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from inspect import Parameter, signature
+from typing import Any, TypeVar, get_args
 
 from torch import nn
 
@@ -54,3 +55,19 @@ def create(name: str, num_classes: int = 1000, **knobs: Any) -> nn.Module:
         TypeError: a knob that this network does not have.
     """
     return builder(name)(num_classes=num_classes, **knobs)
+
+
+def knobs_of(name: str) -> set[str]:
+    """What `create` can be told about ``name`` beside the number of classes.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    knobs: set[str] = set()
+    for parameter in signature(builder(name)).parameters.values():
+        if parameter.kind is Parameter.VAR_KEYWORD:  # **knobs: Unpack[SomeTypedDict]
+            (typed_dict,) = get_args(parameter.annotation)
+            knobs.update(typed_dict.__annotations__)
+        else:
+            knobs.add(parameter.name)
+    return knobs - {"num_classes"}
