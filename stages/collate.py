@@ -7,7 +7,6 @@ other file and no network. The same figures give the same bytes.
 
 import csv
 import io
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 import jinja2
 from markupsafe import Markup
 
+from stages.files import write_atomically
 from stages.measurement import (
     IMAGENET_VALIDATION_IMAGES,
     Measurement,
@@ -107,17 +107,11 @@ def collate(
         html=out / "index.html",
     )
     out.mkdir(parents=True, exist_ok=True)
-    _replace(report.csv, _table(published, reproduced).encode())
-    _replace(report.svg, svg)
-    _replace(report.png, png)
-    _replace(report.html, _page(published, reproduced, svg.decode()).encode())
+    write_atomically(report.csv, _table(published, reproduced))
+    write_atomically(report.svg, svg)
+    write_atomically(report.png, png)
+    write_atomically(report.html, _page(published, reproduced, svg.decode()))
     return report
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
 
 
 def _table(published: Sequence[PublishedResult], reproduced: Sequence[Reproduction]) -> str:

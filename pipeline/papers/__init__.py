@@ -1,1 +1,41 @@
-"""One file per paper, in the order of the years."""
+"""The history as a list of papers, in the order of the years."""
+
+from difflib import get_close_matches
+
+from pipeline.paper import Paper
+from pipeline.papers import alexnet
+from stages.errors import PipelineError
+
+PAPERS: tuple[Paper, ...] = (alexnet.PAPER,)
+PLANNED = {
+    2010: "sparse coding",
+    2011: "Fisher vectors",
+    2013: "ZFNet",
+    2014: "GoogLeNet and VGG",
+    2015: "ResNet",
+    2016: "Trimps-Soushen and ResNeXt",
+    2017: "SENet",
+}
+
+
+def find(year: int | None, name: str | None) -> Paper:
+    """The paper of a year, or of a name.
+
+    Raises:
+        PipelineError: there is none, or none yet.
+    """
+    known = ", ".join(f"--year {paper.year} ({paper.name})" for paper in PAPERS)
+    for paper in PAPERS:
+        if (name is None or paper.name == name) and (year is None or paper.year == year):
+            return paper
+    if name is not None:
+        near = get_close_matches(name, [paper.name for paper in PAPERS])
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise PipelineError(f"there is no paper called {name!r}", f"{hint}ready so far: {known}")
+    if year in PLANNED:
+        raise PipelineError(
+            f"the year {year} ({PLANNED[year]}) is planned, not ready", f"ready so far: {known}"
+        )
+    raise PipelineError(
+        f"the year {year} has no winner here (2010 to 2017 have)", f"ready so far: {known}"
+    )

@@ -1,0 +1,47 @@
+"""What Ray reads from the environment, set before its first import.
+
+Every value here avoids a fault that was met: see the comment beside it. A value that the user has set
+stays.
+"""
+
+import os
+import secrets
+import socket
+
+SETTINGS = {
+    # A new cluster would switch token authentication on by itself and leave a token file in the home
+    # folder, which the next head then obeys and the job command line does not.
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Under `uv run` Ray would build a virtual environment of its own for each session.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # Seconds between the Train controller's looks at its workers; the default of 2 delays every end.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "60",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
+    # Workers keep the driver's folder, so that relative paths mean the same everywhere.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # A shard is data: WebDataset must not run code that it holds.
+    "WDS_SECURE": "1",
+    "WDS_PYTORCH_WEIGHTS_ONLY": "1",
+}
+
+
+def prepare() -> None:
+    """Set what is not set yet. Call before the first ``import ray``."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+
+
+def new_token() -> str:
+    """A secret for a new cluster; whoever holds it can run code there."""
+    return secrets.token_hex(32)
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,146 @@
+"""A Ray head on this machine, for submitting jobs to: `make ray`.
+
+Its dashboard and job server listen on loopback; its other ports cannot be bound to loopback in Ray, so
+every request needs a token, which is made anew each time and kept in a private folder.
+"""
+
+import contextlib
+import http.client
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from cluster import environment
+from cluster.session import OBJECT_STORE_BYTES
+
+STATE = Path(".ray")
+START_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Options:
+    """Start a Ray head on this machine; Ctrl-C ends it."""
+
+    workspace: Path = Path("workspace")
+    """Where jobs keep everything."""
+    dashboard_port: int = 8265
+    """TCP port of the dashboard and the job server on 127.0.0.1."""
+    num_cpus: int | None = None
+    """CPUs to offer (default: all)."""
+
+
+def main() -> None:
+    """Start the head, say how to use it, and stay until it ends or is told to end."""
+    options = tyro.cli(Options, description=Options.__doc__)
+    environment.prepare()
+    port = environment.free_port()
+    folder = Path(
+        tempfile.mkdtemp(prefix="ray-")
+    )  # private and short: Ray's socket names have a limit
+    values = _write_state(options, port)
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.callback(shutil.rmtree, STATE, ignore_errors=True)
+        head = subprocess.Popen(
+            _command(options, port, folder), env={**os.environ, **values}, stdout=subprocess.DEVNULL
+        )
+        stack.callback(_end, head)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: head.terminate())
+        if not _ready(options.dashboard_port, head):
+            sys.exit(
+                "error: the Ray head did not start\n  fix: see what it printed above; is the port taken?"
+            )
+        print(
+            f"Ray is ready: dashboard http://127.0.0.1:{options.dashboard_port}, GCS port {port}\n"
+            f"In another terminal, in this folder:\n\n"
+            f"  . {STATE}/env\n"
+            f"  ray job submit --working-dir . -- python -m pipeline.run --year 2012\n\n"
+            f"Jobs keep everything in {options.workspace.absolute()}. Ctrl-C ends the head.",
+            flush=True,
+        )
+        head.wait()
+
+
+def _write_state(options: Options, port: int) -> dict[str, str]:
+    """Write ``.ray/token`` and ``.ray/env``; returns the environment that head and clients share."""
+    shutil.rmtree(STATE, ignore_errors=True)
+    STATE.mkdir(mode=0o700)
+    token = STATE / "token"
+    token.touch(mode=0o600)
+    token.write_text(environment.new_token())
+    binaries = Path(sys.executable).parent
+    values = {
+        **{name: os.environ[name] for name in environment.SETTINGS},
+        "RAY_AUTH_TOKEN_PATH": str(token.absolute()),
+        "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{options.dashboard_port}",
+        "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '')}",
+    }
+    (STATE / "env").write_text(
+        "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
+    )
+    import ray
+
+    # Jobs and workers inherit these from the head. Without the address, what cleans up after a
+    # training would not know which of several clusters on a machine is its own.
+    return {
+        **values,
+        "RAY_ADDRESS": f"{ray.util.get_node_ip_address()}:{port}",
+        "PIPELINE_WORKSPACE": str(options.workspace.absolute()),
+    }
+
+
+def _command(options: Options, port: int, folder: Path) -> list[str]:
+    command = [
+        str(Path(sys.executable).parent / "ray"),
+        "start",
+        "--head",
+        "--block",
+        "--disable-usage-stats",
+    ]
+    command += [
+        "--port",
+        str(port),
+        "--temp-dir",
+        str(folder),
+        "--object-store-memory",
+        str(OBJECT_STORE_BYTES),
+    ]
+    command += ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(options.dashboard_port)]
+    if options.num_cpus is not None:
+        command += ["--num-cpus", str(options.num_cpus)]
+    return command
+
+
+def _ready(port: int, head: subprocess.Popen[bytes]) -> bool:
+    """Wait for the dashboard; False if the head ends first or never answers."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and head.poll() is None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+            connection.request("GET", "/")
+            if connection.getresponse().status == http.client.OK:
+                return True
+        time.sleep(0.5)
+    return False
+
+
+def _end(head: subprocess.Popen[bytes]) -> None:
+    head.terminate()
+    try:
+        head.wait(30)
+    except subprocess.TimeoutExpired:
+        head.kill()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Get a Ray cluster: the one that RAY_ADDRESS names, or a private one for the length of the command."""
+
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster import environment
+from stages.errors import PipelineError
+
+# Shards are read by the workers themselves, so the object store carries next to nothing. Ray asks for
+# 75 MiB at least.
+OBJECT_STORE_BYTES = 200_000_000
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a cluster has in all."""
+
+    cpus: int
+    gpus: int
+
+
+@contextlib.contextmanager
+def session() -> Iterator[Resources]:
+    """Connect to Ray and disconnect at the end.
+
+    Inside a submitted job, or with RAY_ADDRESS set, that cluster is used. Otherwise one is started on
+    this machine, with a token of its own and its dashboard on loopback, and ended with the command.
+
+    Raises:
+        PipelineError: the cluster cannot be reached, or there is too little shared memory for one.
+    """
+    environment.prepare()
+    address = os.environ.get("RAY_ADDRESS")
+    with contextlib.ExitStack() as stack:
+        if address:
+            _connect(address)
+        else:
+            _start(stack)
+        import ray
+
+        stack.callback(ray.shutdown)
+        have = ray.cluster_resources()
+        yield Resources(int(have.get("CPU", 0)), int(have.get("GPU", 0)))
+
+
+def _connect(address: str) -> None:
+    fix = "start one with `make ray` and follow what it prints, or unset RAY_ADDRESS to use a private one"
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address != "auto" and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=10).close()
+        except OSError as error:
+            raise PipelineError(
+                f"no Ray cluster answers at RAY_ADDRESS={address}: {error}", fix
+            ) from error
+    import ray
+
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="warning")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise PipelineError(
+            f"the Ray cluster at RAY_ADDRESS={address} refused the connection: {first}", fix
+        ) from error
+
+
+def _start(stack: contextlib.ExitStack) -> None:
+    shared_memory = Path("/dev/shm")
+    if (
+        shared_memory.is_dir()
+        and (free := shutil.disk_usage(shared_memory).free) < OBJECT_STORE_BYTES
+    ):
+        raise PipelineError(
+            f"/dev/shm has {free >> 20} MiB free and Ray needs {OBJECT_STORE_BYTES >> 20}",
+            "enlarge it (in a container: --shm-size=1g), or use --launcher inline",
+        )
+    folder = tempfile.mkdtemp(
+        prefix="ray-"
+    )  # private: Ray makes its own folders in it writable for all
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    port = environment.free_port()
+    token = os.environ.get("RAY_AUTH_TOKEN") or environment.new_token()
+    stack.callback(_restore_environment, dict(os.environ))
+    # The workers inherit these. Without the address, what cleans up after a training would not know
+    # which of several clusters on a machine is its own.
+    os.environ |= {
+        "RAY_AUTH_TOKEN": token,
+        "RAY_GCS_SERVER_PORT": str(port),
+        "RAY_ADDRESS": f"{_own_address()}:{port}",
+    }
+    import ray
+
+    ray.init(
+        address="local",
+        include_dashboard=True,  # Ray Train's cleaning needs its state service
+        dashboard_host="127.0.0.1",
+        object_store_memory=OBJECT_STORE_BYTES,
+        log_to_driver=False,
+        logging_level="warning",
+        _temp_dir=folder,
+    )
+
+
+def _restore_environment(previous: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(previous)
+
+
+def _own_address() -> str:
+    import ray
+
+    return str(ray.util.get_node_ip_address())

@@ -1,0 +1,56 @@
+"""Open MLflow's UI on loopback with the workspace's runs in it.
+
+python -m pipeline.dashboard
+"""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import cli
+from pipeline.workspace import Workspace
+from stages.errors import PipelineError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Open MLflow's UI on loopback with the workspace's runs in it; Ctrl-C ends it."""
+
+    workspace: Path | None = None
+    """Where everything is kept (default: $PIPELINE_WORKSPACE, else ./workspace)."""
+    port: int = 5000
+    """TCP port on 127.0.0.1."""
+    debug: bool = False
+    """Show the stack trace of an error."""
+
+
+def _run(options: Options) -> None:
+    workspace = Workspace.open(options.workspace)
+    if not (workspace.root / "mlflow.db").is_file():
+        raise PipelineError(
+            f"{workspace.root} has no runs yet",
+            "run `make demo` first, or name another --workspace",
+        )
+    print(f"MLflow: http://127.0.0.1:{options.port}/#/experiments (Ctrl-C ends it)", flush=True)
+    os.environ |= {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(options.port),
+    ]
+    command += ["--workers", "1", "--backend-store-uri", workspace.tracking_uri]
+    command += ["--artifacts-destination", str(workspace.artifacts)]
+    os.execv(sys.executable, command)
+
+
+if __name__ == "__main__":
+    cli.main(Options, _run)

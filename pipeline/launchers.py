@@ -1,0 +1,66 @@
+"""Where the stages run: in this process, or on Ray. Both run the very same functions."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol as Interface
+
+import pyarrow as pa
+
+from stages.evaluate import evaluate_part
+from stages.recipe import Protocol, Recipe
+from stages.train import TrainJob, TrainResult, train
+
+
+class Launcher(Interface):
+    """Runs the stages that compute."""
+
+    def train(self, job: TrainJob) -> TrainResult:
+        """Train, or go on training (see `stages.train.train`)."""
+
+    def evaluate(
+        self, recipe: Recipe, dataset: Path, weights: Path, protocols: Sequence[Protocol]
+    ) -> dict[Protocol, list[pa.Table]]:
+        """The answers of every worker under each protocol (see `stages.evaluate.predict`)."""
+
+
+class _Inline:
+    def train(self, job: TrainJob) -> TrainResult:
+        return train(job)
+
+    def evaluate(
+        self, recipe: Recipe, dataset: Path, weights: Path, protocols: Sequence[Protocol]
+    ) -> dict[Protocol, list[pa.Table]]:
+        return {name: [evaluate_part(recipe, dataset, weights, name)] for name in protocols}
+
+
+@contextlib.contextmanager
+def inline() -> Iterator[Launcher]:
+    """This process alone; Ray is not imported."""
+    yield _Inline()
+
+
+@contextlib.contextmanager
+def on_ray(workers: int | None) -> Iterator[Launcher]:
+    """A Ray cluster, started or joined (see `cluster.session.session`).
+
+    Args:
+        workers: by default one for each GPU of the cluster, or one.
+    """
+    from cluster.evaluate import evaluate_on_ray
+    from cluster.session import session
+    from cluster.train import train_on_ray
+
+    with session() as resources:
+        count = workers or max(1, resources.gpus)
+
+        class OnRay:
+            def train(self, job: TrainJob) -> TrainResult:
+                return train_on_ray(job, count, resources)
+
+            def evaluate(
+                self, recipe: Recipe, dataset: Path, weights: Path, protocols: Sequence[Protocol]
+            ) -> dict[Protocol, list[pa.Table]]:
+                return evaluate_on_ray(recipe, dataset, weights, protocols, count, resources)
+
+        yield OnRay()

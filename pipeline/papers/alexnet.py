@@ -1,0 +1,125 @@
+"""2012: Krizhevsky, Sutskever and Hinton, ImageNet Classification with Deep Convolutional Neural Networks.
+
+    python -m pipeline.run --year 2012 --profile paper --data FOLDER_WITH_THE_OFFICIAL_ARCHIVES
+
+The `paper` profile is net #145 of the authors' released code (layers-145.cfg, layer-params-145.cfg): its
+log gives 40.664 / 18.210 % on the 2012 validation set with ten crops, the paper's "1 CNN" of Table 2. Where
+the paper's text says otherwise, the comment names its section.
+"""
+
+from dataclasses import replace
+
+from pipeline.paper import Paper
+from stages.recipe import Augmentation, Deviation, Optimiser, ParameterGroup, Rates, Recipe
+
+# Section 5: v <- 0.9 v - 0.0005 rate w - rate gradient; w <- w + v.
+_MOMENTUM = 0.9
+_WEIGHT_DECAY = 5e-4
+
+
+def _optimiser(weights: Rates, biases: Rates, conv1: Rates) -> Optimiser:
+    return Optimiser(
+        momentum=_MOMENTUM,
+        groups=(
+            # src/layer.cu: biases are not decayed.
+            ParameterGroup(r".*\.bias", biases, weight_decay=0.0),
+            ParameterGroup(r"conv1\.weight", conv1, _WEIGHT_DECAY),
+            ParameterGroup(r".*", weights, _WEIGHT_DECAY),
+        ),
+    )
+
+
+PAPER_RECIPE = Recipe(
+    model="alexnet",
+    knobs={"preset": "authors", "image_size": 224},
+    augmentation=Augmentation(
+        resize=256,  # section 2
+        crop=224,  # section 4.1
+        mean="image",  # convdata_jpeg.py; section 2 says the mean activity over the training set
+        flip=True,  # section 4.1
+        random_crop=True,  # section 4.1
+        colour_noise="standard_deviation",  # convdata_jpeg.py; section 4.1 prints the variance
+        colour_sigma=0.1,  # section 4.1
+        colour_divisor=1.1,  # convdata_jpeg.py; not in the paper
+        colour_until=67,  # comments of layer-params-145.cfg; not in the paper
+    ),
+    optimiser=_optimiser(
+        # Section 5: 0.01, divided by ten three times. The epochs are those of the 2012 run's comments.
+        weights=((0, 1e-2), (25, 1e-3), (51, 1e-4), (79, 1e-5)),
+        # layer-params-145.cfg: twice the weights' rate, and not dropped with it.
+        biases=((0, 2e-2),),
+        # layer-params-145.cfg: slowed at about epoch 67, frozen at about 72.
+        conv1=((0, 1e-2), (25, 1e-3), (51, 1e-4), (67, 1e-5), (72, 0.0)),
+    ),
+    batch_size=128,  # section 5
+    epochs=91,  # comments of layer-params-145.cfg; section 5 says roughly 90
+    protocols=("ten_crop", "centre_crop"),  # section 4.1; the footnote of section 6
+    start_steps=10_000,  # one epoch of ILSVRC-2012
+    deviations=(
+        Deviation(
+            "every image draws its own crop and mirror image",
+            "in the authors' code 32 consecutive images of a batch share one, for the speed of 2012's GPUs",
+        ),
+    ),
+)
+
+_SMALL_BIASES = Deviation(
+    "bias rates drop with the weights'",
+    "over so few epochs a bias rate of 0.02 to the very end keeps the error from settling",
+)
+
+
+def _small_optimiser(first_drop: float, second_drop: float) -> Optimiser:
+    weights: Rates = ((0, 1e-2), (first_drop, 1e-3), (second_drop, 1e-4))
+    biases: Rates = tuple((epoch, 2 * rate) for epoch, rate in weights)
+    return _optimiser(weights, biases, conv1=weights)
+
+
+# 64-pixel photographs of 100 real classes, about ten minutes on one GPU.
+MINI_RECIPE = replace(
+    PAPER_RECIPE,
+    knobs={"preset": "authors", "image_size": 112},
+    augmentation=replace(PAPER_RECIPE.augmentation, resize=128, crop=112, colour_until=None),
+    optimiser=_small_optimiser(40, 52),
+    epochs=60,
+    start_steps=1000,
+    deviations=(
+        *PAPER_RECIPE.deviations,
+        Deviation(
+            "112-pixel crops of 128-pixel squares",
+            "the images have 64 pixels; the net's own strides leave nothing of a crop under 63",
+        ),
+        Deviation(
+            "60 epochs with drops at 40 and 52",
+            "a hundredth of ILSVRC's images; ten minutes on one GPU",
+        ),
+        _SMALL_BIASES,
+    ),
+)
+
+# The embedded images, about a minute on two CPU cores.
+TOY_RECIPE = replace(
+    PAPER_RECIPE,
+    knobs={"preset": "authors", "image_size": 64, "width": 0.5},
+    augmentation=replace(PAPER_RECIPE.augmentation, resize=72, crop=64, colour_until=None),
+    optimiser=_small_optimiser(8, 11),
+    batch_size=32,
+    epochs=12,
+    start_steps=500,
+    deviations=(
+        *PAPER_RECIPE.deviations,
+        Deviation("half the channels of every layer", "two CPU cores, one minute"),
+        Deviation("64-pixel crops of 72-pixel squares", "the embedded images have 72 pixels"),
+        Deviation("batches of 32", "more steps from few images"),
+        Deviation("12 epochs with drops at 8 and 11", "two CPU cores, one minute"),
+        _SMALL_BIASES,
+    ),
+)
+
+PAPER = Paper(
+    name="alexnet",
+    year=2012,
+    title="ImageNet Classification with Deep Convolutional Neural Networks (NIPS 2012)",
+    system="SuperVision",
+    recipes={"paper": PAPER_RECIPE, "mini": MINI_RECIPE, "toy": TOY_RECIPE},
+)

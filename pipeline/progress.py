@@ -1,0 +1,118 @@
+"""What the user sees: the plan, one line of progress an interval, and where the results are.
+
+On a terminal a table that stays in place; elsewhere plain lines, for logs and pipes.
+"""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from stages.journal import Record
+
+LINE_SECONDS = 5.0
+
+
+class Progress:
+    """Prints lines, and the state of the training in between. A context manager."""
+
+    def __init__(self) -> None:
+        self._console = Console(soft_wrap=True, highlight=False, markup=False)
+        self._live: Live | None = None
+        self._printed = 0.0
+        self._total = self._steps = 0
+        self._epochs = 0
+        self._top5 = "-"
+        self._seconds_per_step = 0.0
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end_live()
+
+    def line(self, stage: str, text: str) -> None:
+        """Print one line."""
+        self._end_live()
+        self._console.print(f"{stage:<9} {text}")
+        sys.stdout.flush()
+
+    def count(self, what: str, done: int, of: int) -> None:
+        """Progress of counting work in the shard stage."""
+        if done == of or time.monotonic() - self._printed >= LINE_SECONDS:
+            self._printed = time.monotonic()
+            self.line("shard", f"{what} {done:,}/{of:,}")
+
+    def record(self, record: Record) -> None:
+        """Show a record of a training's journal."""
+        if record["kind"] == "start":
+            self._total, self._epochs = record["steps"], record["epochs"]
+            workers = f"{record['world']} worker{'s' * (record['world'] > 1)}"
+            self.line(
+                "train",
+                f"{record['steps']:,} steps in {record['epochs']} epochs on {workers} ({record['device']})",
+            )
+        elif record["kind"] == "epoch":
+            self._top5 = f"{record['error_top5']:.1f} %"
+            self.line(
+                "train",
+                f"epoch {record['epoch'] + 1}/{self._epochs} done: centre-crop error "
+                f"top-1 {record['error_top1']:.1f} %, top-5 {self._top5} (n={record['n']:,})",
+            )
+        else:
+            self._step(record)
+
+    def _step(self, record: Record) -> None:
+        # Smoothed, so that one slow moment does not throw the ETA about.
+        weight = 0.1 if self._seconds_per_step else 1.0
+        self._seconds_per_step += weight * (record["seconds_per_step"] - self._seconds_per_step)
+        values = {
+            "stage": "train",
+            "epoch": f"{record['epoch'] + 1}/{self._epochs}",
+            "step": f"{record['step']:,}/{self._total:,}",
+            "images/s": f"{record['images_per_second']:,.0f}",
+            "loss": f"{record['loss']:.3f}",
+            "top-5 error": self._top5,
+            "ETA": _clock((self._total - record["step"]) * self._seconds_per_step),
+        }
+        if self._console.is_terminal:
+            table = Table(*values, box=None, pad_edge=False, header_style="dim")
+            table.add_row(*values.values())
+            if self._live is None:
+                self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+                self._live.start()
+            self._live.update(table)
+        elif time.monotonic() - self._printed >= LINE_SECONDS:
+            self._printed = time.monotonic()
+            parts = [f"{name} {value}" for name, value in values.items() if name != "stage"]
+            self.line("train", "  ".join(parts))
+
+    def _end_live(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def duration(seconds: float) -> str:
+    """A span of time in words, to about one figure in ten."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 72 * 3600:
+        return f"{seconds / 3600:.0f} h"
+    return f"{seconds / 86400:.0f} days"

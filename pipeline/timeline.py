@@ -1,0 +1,35 @@
+"""Draw the timeline and write the report, from the tracking store alone.
+
+python -m pipeline.timeline
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import cli
+
+
+@dataclass(frozen=True)
+class Options:
+    """Draw the timeline and write the report, from the tracking store alone."""
+
+    workspace: Path | None = None
+    """Where everything is kept (default: $PIPELINE_WORKSPACE, else ./workspace)."""
+    tracking_uri: str | None = None
+    """An MLflow server (default: the database in the workspace)."""
+    debug: bool = False
+    """Show the stack trace of an error."""
+
+
+def _run(options: Options) -> None:
+    from pipeline.progress import Progress
+    from pipeline.reproduce import draw, open_tracker
+    from pipeline.workspace import Workspace
+
+    workspace = Workspace.open(options.workspace)
+    with Progress() as progress:
+        draw(workspace, open_tracker(workspace, options.tracking_uri), progress)
+
+
+if __name__ == "__main__":
+    cli.main(Options, _run)

@@ -1,0 +1,290 @@
+"""Every run recorded in MLflow, and read back from it. The only module that imports mlflow.
+
+Three kinds of run, nested: a *command* (what was asked for), a *training* (one recipe, data set, seed)
+and an *evaluation* (one training under one protocol). A metric never stands without its protocol,
+profile, data set and code version: those are tags of the run that holds it.
+"""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from stages.dataset import DatasetInfo
+from stages.errors import PipelineError
+from stages.evaluate import Evaluation
+from stages.journal import Record
+from stages.measurement import Measurement, Metric
+
+# Quoted in links where the store is a file: the port that `make dashboard` serves by default.
+DASHBOARD = "http://127.0.0.1:5000"
+METRICS: tuple[Metric, ...] = ("error_top1", "error_top5")
+
+_PARENT = "mlflow.parentRunId"
+_NAME = "mlflow.runName"
+_LOGGED = ("loss", "rate", "images_per_second", *METRICS)
+_BATCH = 1000  # MLflow's limit of metrics a request
+
+
+class Tracker:
+    """A connection to a tracking store.
+
+    Args:
+        uri: of an MLflow server or a database.
+        artifacts: folder for artifacts, where the store is a local database; None for a server.
+
+    Raises:
+        PipelineError: the store cannot be reached or opened.
+    """
+
+    def __init__(self, uri: str, artifacts: Path | None = None) -> None:
+        # A run must not hang for minutes on a server that is down: what it holds is in the journal.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+        os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # no lines about its tables
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        self.uri = uri
+        self._artifacts = artifacts
+        try:
+            self._client = MlflowClient(uri)
+            self._client.search_experiments(max_results=1)
+        except (MlflowException, OSError) as error:
+            raise PipelineError(
+                f"the tracking store {_without_secrets(uri)} cannot be reached: {str(error).splitlines()[0][:200]}",
+                "start the MLflow server it names, or leave --tracking-uri out to record into the workspace",
+            ) from error
+
+    def command(self, experiment: str, name: str, key: str, tags: Mapping[str, str]) -> str:
+        """The run of a command, which holds its trainings; the same key gives the same run again."""
+        return self._open(
+            self._experiment(experiment), name, {**tags, "kind": "command", "key": key}
+        )
+
+    def training(
+        self,
+        parent: str,
+        name: str,
+        recipe: Mapping[str, Any],
+        dataset: DatasetInfo,
+        tags: Mapping[str, str],
+    ) -> str:
+        """The run of a training, new or the one that was begun before; `name` is unique to it."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+
+        found = {**tags, "kind": "training", "key": name, _PARENT: parent}
+        run_id = self._open(self._experiment_of(parent), name, found)
+        if not self._client.get_run(run_id).data.params:
+            params = [Param(key, value) for key, value in _flatten(recipe).items()]
+            self._client.log_batch(run_id, params=params)
+            self._client.log_inputs(
+                run_id,
+                [
+                    DatasetInput(
+                        Dataset(dataset.name, dataset.digest, "webdataset", dataset.source),
+                        [InputTag("mlflow.data.context", "training")],
+                    )
+                ],
+            )
+        return run_id
+
+    def last_step(self, run_id: str) -> int:
+        """The newest step whose loss is recorded, or -1."""
+        return max((m.step for m in self._client.get_metric_history(run_id, "loss")), default=-1)
+
+    def log(self, run_id: str, records: Sequence[Record]) -> None:
+        """Record what a training's journal says, per step and per epoch."""
+        from mlflow.entities import Metric as Value
+
+        metrics = [
+            Value(
+                name if record["kind"] == "step" else f"{name}.centre_crop",
+                record[name],
+                _ms(record),
+                record["step"],
+            )
+            for record in records
+            for name in _LOGGED
+            if name in record
+        ]
+        for start in range(0, len(metrics), _BATCH):
+            self._client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+
+    def evaluation(
+        self, training: str, result: Evaluation, num_classes: int, answers: Path
+    ) -> None:
+        """Record an evaluation below its training, with the file of its answers.
+
+        Asking again records nothing again.
+        """
+        from mlflow.entities import Metric as Value
+        from mlflow.entities import RunTag
+
+        tags = self._client.get_run(training).data.tags
+        key = f"{tags['key']}/{result.protocol}"
+        inherited = {
+            k: v
+            for k, v in tags.items()
+            if not k.startswith("mlflow.") and k not in ("kind", "key")
+        }
+        own = {
+            **inherited,
+            "kind": "evaluation",
+            "key": key,
+            "training": tags["key"],
+            "protocol": result.protocol,
+            "num_classes": str(num_classes),
+            "n": str(result.n),
+            _PARENT: training,
+        }
+        run_id = self._open(self._experiment_of(training), key, own)
+        run = self._client.get_run(run_id)
+        if (
+            run.info.status == "FINISHED"
+            and run.data.metrics.get("error_top1") == result.error_top1.value
+        ):
+            return
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        values: dict[str, float] = {}
+        for metric in METRICS:
+            interval = getattr(result, metric)
+            values |= {
+                metric: interval.value,
+                f"{metric}_low": interval.low,
+                f"{metric}_high": interval.high,
+            }
+        self._client.log_batch(
+            run_id,
+            metrics=[Value(name, value, now, 0) for name, value in values.items()],
+            tags=[RunTag("finished_at", datetime.now(UTC).isoformat(timespec="seconds"))],
+        )
+        self._client.log_artifact(run_id, str(answers))
+        self.end(run_id)
+
+    def end(self, run_id: str, status: str = "FINISHED") -> None:
+        """Mark a run's end: ``FINISHED``, ``FAILED`` or ``KILLED``."""
+        self._client.set_terminated(run_id, status)
+
+    def forget(self, name: str, *, evaluations_only: bool) -> None:
+        """Set aside what is done anew of a training; the runs stay in the store, marked deleted."""
+        filters = [f"tags.training = '{name}'"] + [f"tags.key = '{name}'"] * (not evaluations_only)
+        for run in self._search(filters):
+            self._client.delete_run(run.info.run_id)
+
+    def measurements(self) -> list[Measurement]:
+        """Every error that was measured, from the store alone."""
+        found = []
+        for run in self._search(["tags.kind = 'evaluation'"]):
+            if run.info.status != "FINISHED":
+                continue
+            tags, metrics = run.data.tags, run.data.metrics
+            found += [
+                Measurement(
+                    year=int(tags["year"]),
+                    paper=tags["paper"],
+                    model=tags["model"],
+                    profile=tags["profile"],
+                    dataset=tags["dataset"],
+                    dataset_digest=tags["dataset_digest"],
+                    num_classes=int(tags["num_classes"]),
+                    split="val",
+                    protocol=tags["protocol"],
+                    recipe_id=tags["recipe"],
+                    seed=int(tags["seed"]),
+                    metric=metric,
+                    value=metrics[metric],
+                    ci_low=metrics[f"{metric}_low"],
+                    ci_high=metrics[f"{metric}_high"],
+                    n=int(tags["n"]),
+                    run_name=tags["training"],
+                    code_version=tags["code"],
+                    finished_at=tags["finished_at"],
+                    url=self.url(run.info.experiment_id, run.info.run_id),
+                    deviations=tuple(filter(None, tags["deviations"].split("\n"))),
+                )
+                for metric in METRICS
+            ]
+        return found
+
+    def url(self, experiment_id: str, run_id: str) -> str:
+        """The page of a run."""
+        base = self.uri if urlsplit(self.uri).scheme in ("http", "https") else DASHBOARD
+        return f"{_without_secrets(base).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+
+    def _search(self, filters: Sequence[str]) -> list[Any]:
+        experiments = [item.experiment_id for item in self._client.search_experiments()]
+        found: list[Any] = []
+        for one in filters:
+            token = None
+            while True:
+                page = self._client.search_runs(experiments, one, max_results=500, page_token=token)
+                found += page
+                token = page.token
+                if not token:
+                    break
+        return found
+
+    def _experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        location = self._artifacts.as_uri() if self._artifacts is not None else None
+        return str(self._client.create_experiment(name, artifact_location=location))
+
+    def _experiment_of(self, run_id: str) -> str:
+        return str(self._client.get_run(run_id).info.experiment_id)
+
+    def _open(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
+        same = f"tags.key = '{tags['key']}' and tags.kind = '{tags['kind']}'"
+        for run in self._client.search_runs([experiment_id], same, max_results=1):
+            return str(run.info.run_id)
+        run = self._client.create_run(experiment_id, run_name=name, tags={**tags, _NAME: name})
+        return str(run.info.run_id)
+
+
+def code_version() -> str:
+    """The git revision of this checkout, with ``-dirty`` where files differ; else the package's version."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return described.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        try:
+            return version("imagenet-history")
+        except PackageNotFoundError:
+            return "unknown"
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, (tuple, list)) and value and isinstance(value[0], Mapping):
+            for place, item in enumerate(value):
+                flat |= _flatten(item, f"{prefix}{key}.{place}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def _ms(record: Record) -> int:
+    return int(record["time"] * 1000)
+
+
+def _without_secrets(uri: str) -> str:
+    """A URI without the password it may carry."""
+    parts = urlsplit(uri)
+    return uri.replace(parts.netloc, parts.netloc.rpartition("@")[2]) if parts.password else uri

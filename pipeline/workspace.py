@@ -1,0 +1,125 @@
+"""The layout of a workspace: the one folder that holds all that the pipeline makes."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from stages.errors import PipelineError
+
+# Where a job on a cluster finds its workspace, whose own folder is a temporary copy of the code.
+VARIABLE = "PIPELINE_WORKSPACE"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Paths below one root, always absolute."""
+
+    root: Path
+
+    @classmethod
+    def open(cls, root: Path | None) -> "Workspace":
+        """Open or make a workspace.
+
+        Args:
+            root: its folder; by default that of $PIPELINE_WORKSPACE, else ``workspace`` here.
+
+        Raises:
+            PipelineError: it cannot be written, or no lasting folder was named in a cluster's job.
+        """
+        if root is None and VARIABLE in os.environ:
+            root = Path(os.environ[VARIABLE])
+        if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and (root is None or not root.is_absolute()):
+            raise PipelineError(
+                "a submitted job's own folder is deleted with the job",
+                f"name an absolute --workspace on lasting storage, or set {VARIABLE} for the cluster",
+            )
+        if root is not None and re.match(r"\w+:/", str(root)):
+            raise PipelineError(
+                f"the workspace {root} is a URL", "name a local or mounted folder as --workspace"
+            )
+        root = (root or Path("workspace")).absolute()
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                (root / ".gitignore").write_text("*\n")
+        except OSError as error:
+            raise PipelineError(
+                f"the workspace {root} cannot be written: {error.strerror}",
+                "name another folder with --workspace",
+            ) from error
+        return cls(root)
+
+    @property
+    def sources(self) -> Path:
+        """Archives that the project generates itself."""
+        return self.root / "sources"
+
+    @property
+    def report(self) -> Path:
+        """Timeline and report."""
+        return self.root / "report"
+
+    @property
+    def tracking_uri(self) -> str:
+        """The default tracking store: a file in the workspace."""
+        return f"sqlite:///{self.root / 'mlflow.db'}"
+
+    @property
+    def artifacts(self) -> Path:
+        """Artifacts of the default tracking store."""
+        return self.root / "mlartifacts"
+
+    def dataset(self, source: Path) -> Path:
+        """Where a source's shards belong: its name and a fingerprint of its files."""
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", source.resolve().name)
+        return self.root / "datasets" / f"{name}-{fingerprint(source)}"
+
+    def run(self, name: str) -> Path:
+        """The folder of a run."""
+        return self.root / "runs" / name
+
+    @contextlib.contextmanager
+    def lock(self, what: str) -> Iterator[None]:
+        """Hold ``what`` alone; the system lets go of it however the process ends.
+
+        Raises:
+            PipelineError: another process holds it.
+        """
+        path = self.root / "locks" / what
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise PipelineError(
+                    f"{what} is being worked on by {file.read().strip() or 'another process'}",
+                    "wait for it or end it, then run the same command again",
+                ) from None
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            file.flush()
+            yield
+
+
+def fingerprint(folder: Path) -> str:
+    """Twelve hexadecimal digits that change with the files of a source.
+
+    Over each file's name, size, and first and last 64 KiB: reading all of ImageNet's 144 GB to find
+    that nothing changed would take longer than most runs.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(65536))
+            file.seek(max(0, size - 65536))
+            digest.update(file.read())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,198 @@
+"""A data set on disk: WebDataset tar shards, ``manifest.parquet`` and ``dataset.json``.
+
+This module is the contract between `stages.shard`, which writes the folder, and everything that reads
+it. A sample is found by (shard, offset, size), so any order of reading is possible without an index of
+one's own, while the shards stay ordinary WebDataset tars.
+"""
+
+import functools
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from stages.errors import PipelineError
+
+SCHEMA_VERSION = 1
+Split = Literal["train", "val"]
+
+MANIFEST_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),  # the sample's name in its shard
+        ("split", pa.string()),  # train | val
+        ("label", pa.int32()),  # place of the synset among this data set's sorted synsets
+        ("synset", pa.string()),  # WordNet id
+        ("shard", pa.string()),  # file name in this folder
+        ("offset", pa.int64()),  # of the image's first byte in the shard
+        ("size", pa.int64()),  # bytes
+        ("width", pa.int32()),  # pixels
+        ("height", pa.int32()),
+        ("format", pa.string()),  # as sniffed from the bytes: JPEG, PNG, ...
+        ("mode", pa.string()),  # RGB, L, CMYK, ...
+        ("source", pa.string()),  # archive member the bytes came from
+        ("sha256", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ImageClass:
+    """One class: its WordNet id, the devkit's ILSVRC2012_ID (1 to 1000) and its words."""
+
+    synset: str
+    ilsvrc_id: int
+    words: str
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Pixel statistics of training images on the 0-255 scale, RGB.
+
+    Attributes:
+        images: how many images they were computed from.
+        mean: of each channel.
+        eigenvalues: of the channels' covariance, largest first.
+        eigenvectors: eigenvectors[i] belongs to eigenvalues[i].
+    """
+
+    images: int
+    mean: tuple[float, float, float]
+    eigenvalues: tuple[float, float, float]
+    eigenvectors: tuple[tuple[float, float, float], ...]
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """The contents of ``dataset.json``.
+
+    Attributes:
+        name: what people call it.
+        digest: 12 hexadecimal digits over every sample's key, label and bytes.
+        source: where it was made from, and how it was recognised.
+        counts: images in each split.
+        classes: in the order of the labels, which is that of the sorted synsets.
+    """
+
+    name: str
+    digest: str
+    source: str
+    counts: dict[str, int]
+    classes: tuple[ImageClass, ...]
+    statistics: Statistics
+    schema_version: int = SCHEMA_VERSION
+
+
+class Dataset:
+    """A data set folder opened for reading.
+
+    Raises:
+        PipelineError: the folder is not a data set, or one of an unknown schema.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.info = read_info(root)
+
+    @functools.cached_property
+    def mean_image(self) -> NDArray[np.float32]:
+        """Mean training image, (3, side, side), RGB on the 0-255 scale."""
+        image: NDArray[np.float32] = np.load(self.root / "mean_image.npy", allow_pickle=False)
+        return image
+
+    def samples(self, split: Split) -> "Samples":
+        """The samples of one split, in manifest order."""
+        table = pq.read_table(
+            self.root / "manifest.parquet",
+            columns=["key", "label", "shard", "offset", "size"],
+            filters=[("split", "=", split)],
+        )
+        return Samples(self.root, table)
+
+
+class Samples:
+    """Random access to the encoded images of one split; safe to share between forked processes."""
+
+    def __init__(self, root: Path, table: pa.Table) -> None:
+        self._root = root
+        self.keys: list[str] = table["key"].to_pylist()
+        self.labels: NDArray[np.int64] = table["label"].to_numpy().astype(np.int64)
+        shards = table["shard"].combine_chunks().dictionary_encode()
+        self._shards: list[str] = shards.dictionary.to_pylist()
+        self._shard: NDArray[np.int32] = shards.indices.to_numpy()
+        self._offset: NDArray[np.int64] = table["offset"].to_numpy()
+        self._size: NDArray[np.int64] = table["size"].to_numpy()
+        self._files: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def read(self, index: int) -> bytes:
+        """The encoded image of sample ``index``.
+
+        Raises:
+            PipelineError: the shard is missing or shorter than the manifest says.
+        """
+        shard, size = int(self._shard[index]), int(self._size[index])
+        path = self._root / self._shards[shard]
+        try:
+            if shard not in self._files:
+                self._files[shard] = os.open(path, os.O_RDONLY)
+            # pread leaves the file's position alone, so forked workers may share the descriptor.
+            data = os.pread(self._files[shard], size, int(self._offset[index]))
+        except OSError as error:
+            raise PipelineError(f"cannot read {path}: {error.strerror}", _RESHARD) from error
+        if len(data) != size:
+            raise PipelineError(f"{path} is shorter than its manifest says", _RESHARD)
+        return data
+
+    def close(self) -> None:
+        """Close the shards that were opened."""
+        for descriptor in self._files.values():
+            os.close(descriptor)
+        self._files.clear()
+
+
+_RESHARD = "delete the data set's folder and run the same command again; it is made anew"
+
+
+def is_dataset(root: Path) -> bool:
+    """Whether a folder holds a finished data set (``dataset.json`` is written last)."""
+    return (root / "dataset.json").is_file()
+
+
+def read_info(root: Path) -> DatasetInfo:
+    """Read ``dataset.json``.
+
+    Raises:
+        PipelineError: it is missing, unreadable, or of another schema version.
+    """
+    path = root / "dataset.json"
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+        if values["schema_version"] != SCHEMA_VERSION:
+            raise PipelineError(
+                f"{root} has schema version {values['schema_version']}, not {SCHEMA_VERSION}",
+                _RESHARD,
+            )
+        values["classes"] = tuple(ImageClass(**item) for item in values["classes"])
+        statistics = values["statistics"]
+        values["statistics"] = Statistics(
+            images=statistics["images"],
+            mean=tuple(statistics["mean"]),
+            eigenvalues=tuple(statistics["eigenvalues"]),
+            eigenvectors=tuple(tuple(vector) for vector in statistics["eigenvectors"]),
+        )
+        return DatasetInfo(**values)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PipelineError(f"{root} is not a readable data set: {error}", _RESHARD) from error
+
+
+def write_info(root: Path, info: DatasetInfo) -> None:
+    """Write ``dataset.json``; its presence declares the data set finished."""
+    (root / "dataset.json").write_text(json.dumps(asdict(info), indent=1) + "\n")

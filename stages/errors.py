@@ -1,0 +1,21 @@
+"""The one kind of error a user is meant to read: what is wrong, and what to do about it."""
+
+
+class PipelineError(Exception):
+    """A fault in the input or the surroundings, told in one sentence with its remedy.
+
+    The command lines print it without a stack trace and exit with status 2.
+
+    Attributes:
+        problem: what is wrong, one sentence.
+        fix: what the user can do about it.
+    """
+
+    def __init__(self, problem: str, fix: str) -> None:
+        # Both go to Exception so that the error survives the way back from a Ray worker (pickling).
+        super().__init__(problem, fix)
+        self.problem = problem
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.problem}\n  fix: {self.fix}"

@@ -1,0 +1,192 @@
+"""evaluate: a trained network's top-1 and top-5 error under a stated protocol, in percent.
+
+Each worker predicts its part of the validation set; `score` puts the parts together and asserts that
+every validation image is there exactly once.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from models.weights import load_weights  # noqa
+from numpy.typing import NDArray
+from torch import nn
+
+from stages.augment import Normalise, test_views
+from stages.dataset import Dataset
+from stages.errors import PipelineError
+from stages.files import write_atomically
+from stages.loader import Part, Squares, test_batches
+from stages.recipe import Protocol, Recipe
+
+TOP = 5
+# Views of a batch are tested together; so many images' views fit beside the network in a few GB.
+VIEWS_AT_ONCE = 500
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A share in percent with its 95 % interval (Wilson 1927)."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network makes of a validation set.
+
+    Attributes:
+        protocol: how it was tested.
+        n: images, each counted once.
+        error_top1: share of images whose first answer is wrong.
+        error_top5: share of images whose first five answers are all wrong.
+    """
+
+    protocol: Protocol
+    n: int
+    error_top1: Interval
+    error_top5: Interval
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    squares: Squares,
+    normalise: Normalise,
+    crop: int,
+    protocol: Protocol,
+    *,
+    part: Part = Part(),
+    processes: int = 0,
+    device: torch.device,
+) -> pa.Table:
+    """The answers of a network to its part of a split.
+
+    The probabilities of an image's views are averaged (Krizhevsky 2012, section 4.1).
+
+    Returns:
+        A row an image: index (place in the split), label, answers (up to five classes, best first),
+        probabilities (theirs).
+    """
+    model.eval()
+    views = 10 if protocol == "ten_crop" else 1
+    indices, labels, answers, probabilities = [], [], [], []
+    for batch in test_batches(
+        squares, batch_size=VIEWS_AT_ONCE // views, part=part, processes=processes
+    ):
+        crops = test_views(batch.images.to(device, non_blocking=True), crop, protocol)
+        logits = model(normalise(crops).flatten(0, 1))
+        mean = logits.float().softmax(dim=1).unflatten(0, (views, -1)).mean(dim=0)
+        best = mean.topk(min(TOP, mean.shape[1]), dim=1)
+        indices.append(batch.indices.numpy())
+        labels.append(batch.labels.numpy())
+        answers.append(best.indices.cpu().numpy())
+        probabilities.append(best.values.cpu().numpy())
+    width = answers[0].shape[1] if answers else TOP
+
+    def lists(rows: list[NDArray[np.generic]], kind: pa.DataType) -> pa.Array:
+        flat = np.concatenate(rows).ravel() if rows else np.empty(0)
+        return pa.FixedSizeListArray.from_arrays(pa.array(flat, kind), width)
+
+    empty: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+    return pa.table(
+        {
+            "index": pa.array(np.concatenate(indices or empty), pa.int64()),
+            "label": pa.array(np.concatenate(labels or empty), pa.int64()),
+            "answers": lists(answers, pa.int32()),
+            "probabilities": lists(probabilities, pa.float32()),
+        }
+    )
+
+
+def evaluate_part(
+    recipe: Recipe,
+    dataset_root: Path,
+    weights: Path,
+    protocol: Protocol,
+    *,
+    part: Part = Part(),
+    processes: int = 0,
+    device: torch.device | None = None,
+) -> pa.Table:
+    """Load trained weights and predict one part of the validation set (see `predict`)."""
+    device = device or default_device()
+    dataset = Dataset(dataset_root)
+    model = load_model(recipe, dataset, weights).to(device)
+    squares = Squares(dataset.samples("val"), recipe.augmentation.resize)
+    normalise = Normalise(dataset, recipe.augmentation, device)
+    return predict(
+        model,
+        squares,
+        normalise,
+        recipe.augmentation.crop,
+        protocol,
+        part=part,
+        processes=processes,
+        device=device,
+    )
+
+
+def score(
+    parts: Sequence[pa.Table], dataset_root: Path, protocol: Protocol, folder: Path
+) -> Evaluation:
+    """Put the parts' answers together, count the errors, and write both to ``folder``.
+
+    Writes ``PROTOCOL.parquet`` (a row an image, with its key) and then ``PROTOCOL.json``.
+
+    Raises:
+        PipelineError: an image was answered for more than once, or not at all.
+    """
+    samples = Dataset(dataset_root).samples("val")
+    table = pa.concat_tables(parts).sort_by("index")
+    counted = table["index"].to_numpy()
+    if not np.array_equal(counted, np.arange(len(samples))):
+        raise PipelineError(
+            f"{len(counted)} answers for {len(samples)} validation images, {len(np.unique(counted))} of them distinct",
+            "this is a fault of the program, not of the data; please report it",
+        )
+    labels = table["label"].to_numpy()
+    answers = table["answers"].combine_chunks().flatten().to_numpy().reshape(len(labels), -1)
+    hits = answers == labels[:, None]
+    evaluation = Evaluation(
+        protocol=protocol,
+        n=len(labels),
+        error_top1=error_percent(int((~hits[:, 0]).sum()), len(labels)),
+        error_top5=error_percent(int((~hits.any(axis=1)).sum()), len(labels)),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    table = table.add_column(0, "key", pa.array(samples.keys))
+    pq.write_table(table, folder / f"{protocol}.parquet")
+    write_atomically(folder / f"{protocol}.json", json.dumps(asdict(evaluation), indent=1) + "\n")
+    return evaluation
+
+
+def read_evaluation(folder: Path, protocol: Protocol) -> Evaluation | None:
+    """What an earlier `score` wrote, or None."""
+    path = folder / f"{protocol}.json"
+    if not path.is_file():
+        return None
+    values = json.loads(path.read_text())
+    for metric in ("error_top1", "error_top5"):
+        values[metric] = Interval(**values[metric])
+    return Evaluation(**values)
+
+
+def error_percent(errors: int, n: int) -> Interval:
+    """``errors`` of ``n`` in percent, with the Wilson interval at 95 %."""
+    from scipy.stats import binomtest  # a second of import, needed once a run
+
+    interval = binomtest(errors, n).proportion_ci(0.95, method="wilson")
+    return Interval(100 * errors / n, 100 * float(interval.low), 100 * float(interval.high))
+
+
+def default_device() -> torch.device:
+    """The first GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,66 @@
+"""The journal of a run: one JSON record a line, appended by the trainer, followed by whoever watches.
+
+It is the one road from a worker to the screen and to the tracking store, so training never waits for
+either, and neither loses a point: a reader that was away reads on where it stopped.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+
+class Journal:
+    """Appends records. Every record has ``kind``, ``step`` and ``time`` (seconds since the epoch)."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torn = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
+        self._file = path.open("a", buffering=1)
+        if torn:  # the writer before was killed in the middle of a line
+            self._file.write("\n")
+
+    def write(self, kind: str, step: int, **values: Any) -> None:
+        """Append one record, whole line at once."""
+        self._file.write(
+            json.dumps({"kind": kind, "step": step, "time": time.time(), **values}) + "\n"
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Follower:
+    """Reads a journal while it grows.
+
+    A run that was killed repeats the steps since its last checkpoint, bit for bit; their records are
+    there twice, and the follower leaves the second ones out.
+    """
+
+    def __init__(self, path: Path, after_step: int = -1) -> None:
+        self._path = path
+        self._position = 0
+        self._last: dict[str, int] = {}
+        self._after = after_step
+
+    def read(self) -> Iterator[Record]:
+        """The whole records that were appended since the last call, without repeats."""
+        if not self._path.is_file():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._position)
+            data = file.read()
+        end = data.rfind(b"\n") + 1
+        self._position += end
+        for line in data[:end].splitlines():
+            try:
+                record: Record = json.loads(line)
+            except ValueError:
+                continue  # a torn line; its record was written again after the resumption
+            if record["step"] > self._last.get(record["kind"], self._after):
+                self._last[record["kind"]] = record["step"]
+                yield record

@@ -1,0 +1,336 @@
+"""train: one training of one recipe on one data set with one seed.
+
+A plain loop that knows neither Ray nor MLflow. Under a launcher that has set up torch.distributed it
+trains data-parallel; otherwise alone. It picks up its own last checkpoint, so calling it again after any
+interruption goes on, and calling it after the end returns what was found.
+"""
+
+import json
+import math
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from models.weights import save_weights
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+import models
+from stages import checkpoint, optim
+from stages.augment import Normalise
+from stages.dataset import Dataset
+from stages.errors import PipelineError
+from stages.evaluate import default_device, predict
+from stages.files import write_atomically
+from stages.journal import Journal
+from stages.loader import Batch, Part, Squares, training_batches
+from stages.recipe import Recipe
+
+# A loss this close to that of guessing has not left it.
+STARTED = 0.99
+LOGS_PER_EPOCH = 20
+
+
+class TrainingStopped(PipelineError):
+    """The training itself says that going on is useless; every worker raises it at the same step."""
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What to train and where to keep it.
+
+    Attributes:
+        recipe: everything that changes the numbers.
+        dataset: a data set folder.
+        run_dir: the run's own folder; every worker must see the same one.
+        seed: of initial weights, order, augmentation and dropout.
+        checkpoint_seconds: least time between two checkpoints; 0 for one every step.
+        loader_processes: loader processes of each worker, where images are decoded on the fly.
+    """
+
+    recipe: Recipe
+    dataset: Path
+    run_dir: Path
+    seed: int
+    checkpoint_seconds: float = 30.0
+    loader_processes: int = 0
+
+    @property
+    def weights(self) -> Path:
+        """Where the trained weights are once the run has finished."""
+        return self.run_dir / "weights.safetensors"
+
+    @property
+    def journal(self) -> Path:
+        """The run's journal."""
+        return self.run_dir / "journal.jsonl"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a training ended.
+
+    Attributes:
+        steps: of the optimiser.
+        loss: mean training loss over the last record's steps.
+        seconds: spent in the loop, over all interruptions.
+        images_per_second: over the same time, all workers together.
+    """
+
+    steps: int
+    loss: float
+    seconds: float
+    images_per_second: float
+
+
+def train(job: TrainJob, device: torch.device | None = None) -> TrainResult:
+    """Train to the end of the recipe, from the last checkpoint where there is one.
+
+    Args:
+        job: what to train.
+        device: of this worker; the first GPU or the CPU unless given.
+
+    Raises:
+        TrainingStopped: the loss never left that of guessing, or is no longer a number; or workers do
+            not see the same run folder.
+        PipelineError: a worker cannot read the data set.
+    """
+    finished = read_result(job.run_dir)
+    if finished is not None:
+        return finished
+    return _Training(job, device or default_device()).run()
+
+
+def read_result(run_dir: Path) -> TrainResult | None:
+    """The result of a finished run, or None."""
+    path = run_dir / "result.json"
+    return TrainResult(**json.loads(path.read_text())) if path.is_file() else None
+
+
+class _Training:
+    """The state of one training on one worker."""
+
+    def __init__(self, job: TrainJob, device: torch.device) -> None:
+        self.job, self.recipe, self.device = job, job.recipe, device
+        distributed = dist.is_available() and dist.is_initialized()
+        self.part = Part(dist.get_rank(), dist.get_world_size()) if distributed else Part()
+        if not (job.dataset / "dataset.json").is_file():
+            raise PipelineError(
+                f"worker {self.part.rank} does not see the data set {job.dataset}",
+                "with several machines, put --workspace on storage that all of them mount",
+            )
+        dataset = Dataset(job.dataset)
+        self.classes = len(dataset.info.classes)
+        augmentation = self.recipe.augmentation
+        self.train_squares = Squares(dataset.samples("train"), augmentation.resize)
+        self.val_squares = Squares(dataset.samples("val"), augmentation.resize)
+        self.normalise = Normalise(dataset, augmentation, device)
+        self.steps_per_epoch = len(self.train_squares) // self.recipe.batch_size
+        if self.steps_per_epoch == 0:
+            raise PipelineError(
+                f"{len(self.train_squares)} training images are less than one batch of {self.recipe.batch_size}",
+                "use a larger data set",
+            )
+        torch.manual_seed(job.seed)
+        self.model = models.create(
+            self.recipe.model, num_classes=self.classes, **self.recipe.knobs
+        ).to(device)
+        self.optimiser = optim.build(self.model, self.recipe.optimiser)
+        self.step, self.seconds = 0, 0.0
+        self._restore()
+        self.network: nn.Module = self.model
+        if self.part.world > 1:
+            self.network = DistributedDataParallel(
+                self.model, device_ids=[device] if device.type == "cuda" else None
+            )
+        self.journal = Journal(job.journal) if self.part.rank == 0 else None
+        self.loss = math.nan
+        self._next_save = time.monotonic() + job.checkpoint_seconds
+
+    def run(self) -> TrainResult:
+        total = self.recipe.epochs * self.steps_per_epoch
+        self._write(
+            "start",
+            epochs=self.recipe.epochs,
+            steps=total,
+            world=self.part.world,
+            device=str(self.device),
+        )
+        for epoch in range(self.step // self.steps_per_epoch, self.recipe.epochs):
+            self._epoch(epoch)
+            self._validate(epoch)
+            self._save()
+        result = TrainResult(
+            self.step,
+            self.loss,
+            self.seconds,
+            self.step * self.recipe.batch_size / max(self.seconds, 1e-9),
+        )
+        if self.part.rank == 0:
+            save_weights(
+                self.model,
+                self.job.weights,
+                name=self.recipe.model,
+                num_classes=self.classes,
+                knobs=dict(self.recipe.knobs),
+                metadata={"recipe": self.recipe.id, "seed": str(self.job.seed)},
+            )
+            write_atomically(self.job.run_dir / "result.json", json.dumps(asdict(result)) + "\n")
+            shutil.rmtree(self.job.run_dir / "checkpoints")
+        return result
+
+    def _epoch(self, epoch: int) -> None:
+        self.network.train()
+        interval = max(1, self.steps_per_epoch // LOGS_PER_EPOCH)
+        summed = torch.zeros((), device=self.device)
+        since, started = self.step, time.monotonic()
+        batches = training_batches(
+            self.train_squares,
+            self.recipe.augmentation,
+            batch_size=self.recipe.batch_size,
+            seed=self.job.seed,
+            epoch=epoch,
+            first_step=self.step - epoch * self.steps_per_epoch,
+            part=self.part,
+            processes=self.job.loader_processes,
+        )
+        for batch in batches:
+            rate = optim.set_rates(self.optimiser, self.step / self.steps_per_epoch)
+            summed += self._step(batch, self.step / self.steps_per_epoch)
+            self.step += 1
+            if self.step % interval == 0 or self.step % self.steps_per_epoch == 0:
+                images = (self.step - since) * self.recipe.batch_size
+                self.loss = float(self._over_workers(summed)) / images
+                seconds = time.monotonic() - started
+                self.seconds += seconds
+                self._write(
+                    "step",
+                    epoch=epoch,
+                    loss=self.loss,
+                    rate=rate,
+                    images_per_second=images / seconds,
+                    seconds_per_step=seconds / (self.step - since),
+                )
+                self._check_loss(self.step - since)
+                summed.zero_()
+                since, started = self.step, time.monotonic()
+                if time.monotonic() >= self._next_save:
+                    self._save()
+
+    def _step(self, batch: Batch, epoch: float) -> Tensor:
+        """One step of the optimiser; returns the summed loss of this worker's images."""
+        # Dropout is a function of (seed, step, worker), so a checkpoint needs no generator's state.
+        state = np.random.SeedSequence([self.job.seed, self.step, self.part.rank]).generate_state(1)
+        torch.manual_seed(int(state[0]))
+        augmentation = self.recipe.augmentation
+        noisy = augmentation.colour_noise != "none" and (
+            augmentation.colour_until is None or epoch < augmentation.colour_until
+        )
+        colour = batch.colour.to(self.device, non_blocking=True) if noisy else None
+        inputs = self.normalise(batch.images.to(self.device, non_blocking=True), colour)
+        loss = F.cross_entropy(
+            self.network(inputs), batch.labels.to(self.device, non_blocking=True), reduction="sum"
+        )
+        # The workers' gradients are averaged; this makes that the mean over the global batch, also when
+        # the workers' parts differ in size.
+        (loss * (self.part.world / self.recipe.batch_size)).backward()
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    def _validate(self, epoch: int) -> None:
+        table = predict(
+            self.model,
+            self.val_squares,
+            self.normalise,
+            self.recipe.augmentation.crop,
+            "centre_crop",
+            part=self.part,
+            processes=self.job.loader_processes,
+            device=self.device,
+        )
+        answers = table["answers"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+        hits = answers == table["label"].to_numpy()[:, None]
+        counts = torch.tensor(
+            [hits[:, 0].sum(), hits.any(axis=1).sum(), len(table)], device=self.device
+        )
+        top1, top5, n = self._over_workers(counts).tolist()
+        self._write(
+            "epoch",
+            epoch=epoch,
+            error_top1=100 * (1 - top1 / n),
+            error_top5=100 * (1 - top5 / n),
+            n=n,
+        )
+
+    def _check_loss(self, steps: int) -> None:
+        if not math.isfinite(self.loss):
+            raise TrainingStopped(
+                f"the loss is {self.loss} at step {self.step}: training diverged",
+                "lower the recipe's learning rate; the last checkpoint is kept",
+            )
+        if (
+            self.step - steps < self.recipe.start_steps <= self.step
+            and self.loss > STARTED * math.log(self.classes)
+        ):
+            raise TrainingStopped(
+                f"did not start: after {self.step} steps the loss is {self.loss:.3f}, "
+                f"still that of guessing among {self.classes} classes ({math.log(self.classes):.3f})",
+                "check the initialisation and the scale of the input (0-255 less the mean for the early nets), "
+                "raise the learning rate, or raise the recipe's start_steps",
+            )
+
+    def _over_workers(self, value: Tensor) -> Tensor:
+        """The sum over all workers."""
+        if self.part.world > 1:
+            value = value.clone()
+            dist.all_reduce(value)
+        return value
+
+    def _write(self, kind: str, **values: Any) -> None:
+        if self.journal is not None:
+            self.journal.write(kind, self.step, **values)
+
+    def _save(self) -> None:
+        if self.part.rank != 0:
+            return
+        started = time.monotonic()
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "loss": self.loss,
+            "model": self.model.state_dict(),
+            "optimiser": [
+                [self.optimiser.state[p] for p in group["params"]]
+                for group in self.optimiser.param_groups
+            ],
+        }
+        checkpoint.save(self.job.run_dir / "checkpoints", state, self.step)
+        # At most a twentieth of the time goes into checkpoints, however large the network.
+        spent = time.monotonic() - started
+        self._next_save = time.monotonic() + max(self.job.checkpoint_seconds, 20 * spent)
+
+    def _restore(self) -> None:
+        state = checkpoint.latest(self.job.run_dir / "checkpoints")
+        if state is not None:
+            self.step, self.seconds, self.loss = state["step"], state["seconds"], state["loss"]
+            self.model.load_state_dict(state["model"])
+            for group, states in zip(self.optimiser.param_groups, state["optimiser"], strict=True):
+                for parameter, values in zip(group["params"], states, strict=True):
+                    self.optimiser.state[parameter] = {
+                        k: v.to(self.device) for k, v in values.items()
+                    }
+        if self.part.world > 1:
+            steps: list[Any] = [None] * self.part.world
+            dist.all_gather_object(steps, self.step)
+            if len(set(steps)) > 1:
+                raise TrainingStopped(
+                    f"the workers found checkpoints of different steps: {steps}",
+                    "with several machines, put --workspace on storage that all of them mount",
+                )

@@ -1,0 +1,139 @@
+"""Real images for the tests, in the archive layout in which people hold ImageNet.
+
+The project ships no data set. Where ``../shared/data`` lies beside the checkout its real ImageNet classes
+are used; where it does not, the embedded images stand in, and what needs the real ones is skipped.
+"""
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.papers.alexnet import TOY_RECIPE
+from stages import embedded
+from stages.dataset import Dataset
+from stages.recipe import Recipe
+from stages.shard import shard
+from stages.sources import CLASSES, GROUND_TRUTH, TRAIN_ARCHIVE, VAL_ARCHIVE, open_source
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+CLASSES_USED, TRAIN_EACH, VAL_EACH = 6, 16, 7
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real images; the test is skipped where there is none."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the real images of {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def whole_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Official archives with at least six classes: real ones where they are at hand."""
+    real = SHARED / "mini-imagenet-real" / "in64-100"
+    if real.is_dir():
+        return real
+    folder = tmp_path_factory.mktemp("embedded") / embedded.NAME
+    embedded.generate(folder, train_per_class=TRAIN_EACH, val_per_class=VAL_EACH)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def source(whole_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A slice of `whole_source` in the same layout: 6 classes, 96 training and 42 validation images."""
+    return cut(whole_source, tmp_path_factory.mktemp("sources") / "slice-6")
+
+
+@pytest.fixture(scope="session")
+def dataset(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """`source`, sharded into several shards a split."""
+    folder = tmp_path_factory.mktemp("datasets") / "slice-6"
+    shard(open_source(source), folder, shard_bytes=100_000)
+    return Dataset(folder)
+
+
+@pytest.fixture(scope="session")
+def recipe() -> Recipe:
+    """The toy recipe at a size that trains in a second."""
+    return replace(
+        TOY_RECIPE,
+        knobs={**TOY_RECIPE.knobs, "width": 0.125},
+        batch_size=16,
+        epochs=3,
+        start_steps=1000,
+    )
+
+
+def cut(source: Path, destination: Path) -> Path:
+    """Copy the first classes and images of official archives into smaller ones."""
+    destination.mkdir(parents=True)
+    lines = (source / CLASSES).read_text().splitlines(keepends=True)
+    rows = sorted(lines[1:])[:CLASSES_USED]
+    (destination / CLASSES).write_text("".join([lines[0], *rows]))
+    header = lines[0].rstrip("\n").split("\t")
+    numbers = {row.split("\t")[header.index("ILSVRC2012_ID")] for row in rows}
+    synsets = {row.split("\t")[header.index("wnid")] for row in rows}
+
+    with (
+        tarfile.open(source / TRAIN_ARCHIVE) as old,
+        tarfile.open(destination / TRAIN_ARCHIVE, "w") as new,
+    ):
+        for member in old:
+            if member.name.removesuffix(".tar") in synsets:
+                with tarfile.open(fileobj=old.extractfile(member)) as inner:
+                    images = [
+                        (m.name, inner.extractfile(m).read())
+                        for m in inner.getmembers()[:TRAIN_EACH]
+                    ]
+                add(new, member.name, tar_of(images))
+    truth = []
+    seen: dict[str, int] = {}
+    with (
+        tarfile.open(source / VAL_ARCHIVE) as old,
+        tarfile.open(destination / VAL_ARCHIVE, "w") as new,
+    ):
+        members = sorted(old.getmembers(), key=lambda member: member.name)
+        for member, number in zip(
+            members, (source / GROUND_TRUTH).read_text().split(), strict=True
+        ):
+            seen[number] = seen.get(number, 0) + 1
+            if number in numbers and seen[number] <= VAL_EACH:
+                truth.append(number)
+                add(new, member.name, old.extractfile(member).read())
+    (destination / GROUND_TRUTH).write_text("\n".join(truth) + "\n")
+    return destination
+
+
+def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Add a file to a tar."""
+    header = tarfile.TarInfo(name)
+    header.size = len(data)
+    tar.addfile(header, io.BytesIO(data))
+
+
+def tar_of(files: list[tuple[str, bytes]]) -> bytes:
+    """A tar in memory."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, data in files:
+            add(tar, name, data)
+    return buffer.getvalue()
+
+
+def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m ARGUMENTS`` as a user would, from the checkout."""
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
