@@ -321,6 +321,23 @@ def googlenet_bn(num_classes: int = 1000, **knobs: Unpack[Knobs]) -> GoogLeNet:
 
 def _fidelity(*, batch_norm: bool = False) -> tuple[Fidelity, ...]:
     caffe = "Caffe, models/bvlc_googlenet/train_val.prototxt"
+    published = "LRN after pool1 and before pool2, constants not given"
+    if batch_norm:
+        normalisation = Fidelity(
+            "normalisation",
+            "deviates",
+            published,
+            "Figure 3",
+            "batch normalisation after every convolution instead, convolutions without bias",
+        )
+    else:
+        normalisation = Fidelity(
+            "normalisation",
+            "not stated",
+            published,
+            "Figure 3",
+            f"n=5, alpha=1e-4 divided by n, beta=0.75, k=1: {caffe}",
+        )
     return (
         Fidelity("geometry", "same", "22 weight layers, filters of each module", "Table 1"),
         Fidelity("activation", "same", "ReLU after every convolution, reductions too", "Sect. 5"),
@@ -331,21 +348,7 @@ def _fidelity(*, batch_norm: bool = False) -> tuple[Fidelity, ...]:
             "Table 1",
             "rounding up, as Caffe does",
         ),
-        Fidelity(
-            "normalisation",
-            "deviates",
-            "LRN after pool1 and before pool2",
-            "Figure 3",
-            "batch normalisation after every convolution instead, convolutions without bias",
-        )
-        if batch_norm
-        else Fidelity(
-            "normalisation",
-            "not stated",
-            "LRN after pool1 and before pool2, constants not given",
-            "Figure 3",
-            f"n=5, alpha=1e-4 divided by n, beta=0.75, k=1: {caffe}",
-        ),
+        normalisation,
         Fidelity("head", "same", "average over 7x7, then one linear layer", "Sect. 5, Table 1"),
         Fidelity(
             "dropout", "same", "0.4 before the classifier, 0.7 in the auxiliary heads", "Sect. 5"

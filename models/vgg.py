@@ -1,7 +1,7 @@
 """VGG: Simonyan and Zisserman, "Very deep convolutional networks for large-scale image
 recognition", arXiv:1409.1556v6, ICLR 2015.
 
-The 2014 runner-up in classification and winner in localisation.
+The 2014 runner-up in classification and winner in localisation. Table 1 of the paper is `STAGES`.
 Counts at 1000 classes, multiply-adds of one 224 x 224 image:
 
 | net | weight layers | parameters | multiply-adds |
@@ -41,8 +41,8 @@ STAGES: dict[str, Stages] = {
 }
 CHANNELS = (64, 128, 256, 512, 512)
 
-# "The first four convolutional layers and the last three fully connected layers" (Sect. 3.1) fit
-# the deeper nets only when read by name: A's second convolution is conv2_1, theirs is conv1_2.
+# A's first four convolutions and its three fully connected layers (Sect. 3.1). They fit the deeper
+# nets only when taken by name: A's second convolution is conv2_1, theirs is conv1_2.
 TAKEN_FROM_A = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
 
 
@@ -174,7 +174,7 @@ class VGG(nn.Module):
         `forward`. The paper averages the scores over the map, then takes the softmax.
 
         Args:
-            x: (N, 3, H, W) images with both sides at least ``image_size`` rounded down to 32.
+            x: (N, 3, H, W) images with both sides at least ``image_size``.
 
         Returns:
             (N, num_classes, h, w) scores; at image_size 224, h is ``H // 32 - 6``.
@@ -182,18 +182,20 @@ class VGG(nn.Module):
         Raises:
             ValueError: the image leaves fewer positions than one window of fc6.
         """
-        rows = columns = 0
-        for name, layer in self.named_children():
+        layers = self.named_children()
+        for name, layer in layers:
             if name == "flatten":
-                rows, columns = (side - self.map_size + 1 for side in x.shape[2:])
-                if min(rows, columns) < 1:
-                    raise ValueError(
-                        f"fc6 covers {self.map_size} x {self.map_size} positions of pool5, "
-                        f"this image leaves {x.shape[2]} x {x.shape[3]}"
-                    )
-                x = F.unfold(x, self.map_size).transpose(1, 2)
-            else:
-                x = layer(x)
+                break
+            x = layer(x)
+        rows, columns = (side - self.map_size + 1 for side in x.shape[2:])
+        if min(rows, columns) < 1:
+            raise ValueError(
+                f"fc6 covers {self.map_size} x {self.map_size} positions of pool5, "
+                f"this image leaves {x.shape[2]} x {x.shape[3]}"
+            )
+        x = F.unfold(x, self.map_size).transpose(1, 2)
+        for _, layer in layers:
+            x = layer(x)
         return x.transpose(1, 2).unflatten(2, (rows, columns))
 
 
@@ -230,7 +232,7 @@ def vgg_a_lrn(num_classes: int = 1000, **knobs: Unpack[Knobs]) -> VGG:
 
 @register("vgg_b")
 def vgg_b(num_classes: int = 1000, *, pairs_as_5x5: bool = False, **knobs: Unpack[Knobs]) -> VGG:
-    """Net B. Knobs: see `VGG`, and
+    """Net B.
 
     Args:
         num_classes: length of the logits.
@@ -260,17 +262,22 @@ def vgg_e(num_classes: int = 1000, **knobs: Unpack[Knobs]) -> VGG:
 
 
 def _fidelity(*, lrn: bool = False) -> tuple[Fidelity, ...]:
-    normalisation = (
-        "one local response normalisation in stage 1: k=2, n=5, alpha=1e-4, beta=0.75"
-        if lrn
-        else "none"
-    )
+    normalisation = Fidelity("normalisation", "same", "none", "Sect. 2.1")
+    if lrn:
+        normalisation = Fidelity(
+            "normalisation",
+            "not stated",
+            "LRN in stage 1 with AlexNet's k=2, n=5, alpha=1e-4, beta=0.75",
+            "Sect. 2.1",
+            "alpha as in AlexNet's formula; AlexNet's code and Caffe divide it by n, which is "
+            "lrn_alpha_convention='divided'",
+        )
     return (
         Fidelity(
             "geometry", "same", "3x3 (C also 1x1) stride 1, size kept, width 64 to 512", "Table 1"
         ),
         Fidelity("activation", "same", "ReLU after every hidden layer", "Sect. 2.1"),
-        Fidelity("normalisation", "same", normalisation, "Sect. 2.1"),
+        normalisation,
         Fidelity(
             "pooling",
             "not stated",
