@@ -38,7 +38,7 @@ class PaddedIdentity(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.stride = stride
+        self.kernel_size, self.stride, self.padding = 1, stride, 0
         self.new_channels = out_channels - in_channels
 
     def forward(self, x: Tensor) -> Tensor:

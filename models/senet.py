@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from models.fidelity import Fidelity
 from models.registry import register
-from models.residual import Bottleneck, MakeUnit, Pool, StrideIn, stage_planes
+from models.residual import Bottleneck, Pool, StrideIn, stage_planes
 from models.resnet import BLOCKS, INITIALISATION, NORMALISATION, ResNet
 from models.resnext import group_width
 
@@ -178,67 +178,75 @@ class Knobs(TypedDict, total=False):
     width: float
 
 
-def _unit(
+def _senet(
+    layers: int,
+    num_classes: int,
     geometry: Callable[[int], dict[str, Any]],
-    width: float,
     *,
     se: bool = True,
     stages: tuple[int, ...] | None = None,
     place: Place | None = None,
+    pool: Pool = "ceil",
+    zero_gamma: bool = False,
+    width: float = 1.0,
+    deep_stem: bool = False,
+    dropout: float = 0.0,
     **excitation: Any,
-) -> MakeUnit:
-    """Makes the blocks of one net, from ``geometry(planes)``, arguments of `Bottleneck`."""
+) -> ResNet:
+    """The net whose blocks are ``Bottleneck(..., **geometry(planes))``, with the excitation."""
     if not se and (stages or place or excitation):
         raise ValueError("a net with se=False has no squeeze-and-excitation to be changed")
     stages = (2, 3, 4, 5) if stages is None else stages
     if not stages or not set(stages) <= {2, 3, 4, 5}:
         raise ValueError(f"stages must be some of 2, 3, 4, 5, not {stages}")
-    chosen = [stage_planes(width)[stage - 2] for stage in stages]
+    excited = [stage_planes(width)[stage - 2] for stage in stages]
 
     def unit(in_channels: int, planes: int, stride: int) -> Bottleneck:
-        if se and planes in chosen:
-            return SEBottleneck(
-                in_channels,
-                planes,
-                stride,
-                place=place or "standard",
-                excitation=excitation,
-                **geometry(planes),
-            )
-        return Bottleneck(in_channels, planes, stride, **geometry(planes))
+        if not se or planes not in excited:
+            return Bottleneck(in_channels, planes, stride, **geometry(planes))
+        return SEBottleneck(
+            in_channels,
+            planes,
+            stride,
+            place=place or "standard",
+            excitation=excitation,
+            **geometry(planes),
+        )
 
-    return unit
-
-
-def _se_resnet(
-    layers: int,
-    num_classes: int,
-    *,
-    stride_in: StrideIn = "1x1",
-    pool: Pool = "ceil",
-    zero_gamma: bool = False,
-    width: float = 1.0,
-    **excitation: Any,
-) -> ResNet:
-    unit = _unit(lambda _: {"stride_in": stride_in}, width, **excitation)
-    return ResNet(unit, BLOCKS[layers], num_classes, pool=pool, zero_gamma=zero_gamma, width=width)
+    return ResNet(
+        unit,
+        BLOCKS[layers],
+        num_classes,
+        width=width,
+        pool=pool,
+        zero_gamma=zero_gamma,
+        deep_stem=deep_stem,
+        dropout=dropout,
+    )
 
 
-def _se_resnext(
-    layers: int,
-    num_classes: int,
-    *,
-    stride_in: StrideIn = "3x3",
-    pool: Pool = "ceil",
-    zero_gamma: bool = False,
-    width: float = 1.0,
-    **excitation: Any,
-) -> ResNet:
+def _se_resnet(layers: int, num_classes: int, stride_in: StrideIn = "1x1", **knobs: Any) -> ResNet:
+    return _senet(layers, num_classes, lambda planes: {"stride_in": stride_in}, **knobs)
+
+
+def _se_resnext(layers: int, num_classes: int, stride_in: StrideIn = "3x3", **knobs: Any) -> ResNet:
     def geometry(planes: int) -> dict[str, Any]:
         return {"reduce": group_width(32, 4, planes), "groups": 32, "stride_in": stride_in}
 
-    unit = _unit(geometry, width, **excitation)
-    return ResNet(unit, BLOCKS[layers], num_classes, pool=pool, zero_gamma=zero_gamma, width=width)
+    return _senet(layers, num_classes, geometry, **knobs)
+
+
+def _senet154(num_classes: int, stride_in: StrideIn = "3x3", **knobs: Any) -> ResNet:
+    def geometry(planes: int) -> dict[str, Any]:
+        return {
+            "reduce": group_width(64, 2, planes),
+            "middle": group_width(64, 4, planes),
+            "groups": 64,
+            "projection": 3,
+            "stride_in": stride_in,
+        }
+
+    return _senet(152, num_classes, geometry, deep_stem=True, **knobs)
 
 
 @register("se_resnet50")
@@ -272,47 +280,9 @@ def se_resnext101_32x4d(num_classes: int = 1000, **knobs: Unpack[Knobs]) -> ResN
 
 
 @register("senet154")
-def senet154(
-    num_classes: int = 1000,
-    *,
-    dropout: float = 0.2,
-    stride_in: StrideIn = "3x3",
-    pool: Pool = "ceil",
-    zero_gamma: bool = False,
-    width: float = 1.0,
-    **excitation: Any,
-) -> ResNet:
-    """SENet-154, 115,088,984 parameters.
-
-    Args:
-        num_classes: length of the logits.
-        dropout: probability of dropping an input of the classifier.
-        stride_in: see `Knobs`.
-        pool: see `Knobs`.
-        zero_gamma: see `Knobs`.
-        width: see `Knobs`.
-        **excitation: see the first seven of `Knobs`.
-    """
-
-    def geometry(planes: int) -> dict[str, Any]:
-        return {
-            "reduce": group_width(64, 2, planes),
-            "middle": group_width(64, 4, planes),
-            "groups": 64,
-            "projection": 3,
-            "stride_in": stride_in,
-        }
-
-    return ResNet(
-        _unit(geometry, width, **excitation),
-        BLOCKS[152],
-        num_classes,
-        pool=pool,
-        zero_gamma=zero_gamma,
-        width=width,
-        deep_stem=True,
-        dropout=dropout,
-    )
+def senet154(num_classes: int = 1000, *, dropout: float = 0.2, **knobs: Unpack[Knobs]) -> ResNet:
+    """SENet-154, 115,088,984 parameters; ``dropout`` is of the classifier's inputs. See `Knobs`."""
+    return _senet154(num_classes, dropout=dropout, **knobs)
 
 
 _RELEASE = "hujie-frank/SENet, models/*.prototxt"
