@@ -3,6 +3,7 @@
 from models import (  # importing a paper's module registers its networks
     alexnet,
     googlenet,
+    lenet5,
     preact_resnet,
     resnet,
     resnet_cifar,
@@ -13,25 +14,34 @@ from models import (  # importing a paper's module registers its networks
     zfnet,
 )
 from models.describe import Layer, LayerTable, describe, layer_table
+from models.features import features
 from models.fidelity import Fidelity, fidelity_rows
 from models.registry import create, knobs_of, names
+from models.weights import Provenance, load_network, load_weights, read_provenance, save_weights
 
 __all__ = [
     "Fidelity",
     "Layer",
     "LayerTable",
+    "Provenance",
     "alexnet",
     "create",
     "describe",
+    "features",
     "fidelity_rows",
     "googlenet",
     "knobs_of",
     "layer_table",
+    "lenet5",
+    "load_network",
+    "load_weights",
     "names",
     "preact_resnet",
+    "read_provenance",
     "resnet",
     "resnet_cifar",
     "resnext",
+    "save_weights",
     "senet",
     "vgg",
     "wide_resnet",

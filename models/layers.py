@@ -16,7 +16,6 @@ from typing import Any, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 AlphaConvention = Literal["divided", "paper"]
 
@@ -100,8 +99,9 @@ class _ResponseNorm(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # once_differentiable would let the part that x has pass as 0
+            raise RuntimeError("response norms have no second derivative: drop create_graph=True")
         (x,) = ctx.saved_tensors
         dims, size, scale, beta, k = ctx.constants
         dx = torch.empty_like(x)
