@@ -157,14 +157,16 @@ def _say_plan(run: Run, options: Options, progress: Progress) -> None:
     total = training + FIXED_SECONDS[options.launcher]
     progress.line(
         "plan",
-        f"train {recipe.model} ({measured.parameters:,} parameters, profile {run.profile}) on {run.info.name} "
-        f"({counts['train']:,} images, {len(run.info.classes)} classes): {recipe.epochs} epochs, {steps:,} steps "
-        f"of {recipe.batch_size}; then test with {' and '.join(recipe.protocols)} on {counts['val']:,} images",
+        f"train {recipe.model} ({measured.parameters:,} parameters, profile {run.profile}) on "
+        f"{run.info.name} ({counts['train']:,} images, {len(run.info.classes)} classes): "
+        f"{recipe.epochs} epochs, {steps:,} steps of {recipe.batch_size}; "
+        f"then test with {' and '.join(recipe.protocols)} on {counts['val']:,} images",
     )
     progress.line(
         "plan",
-        f"about {duration(total)}: {duration(training)} of training at {1000 * measured.seconds_per_step:.0f} ms a step "
-        f"(measured now on this machine's {measured.device}, one worker), the rest to start, test and record",
+        f"about {duration(total)}: {duration(training)} of training at "
+        f"{1000 * measured.seconds_per_step:.0f} ms a step (measured now on this machine's "
+        f"{measured.device}, one worker), the rest to start, test and record",
     )
 
 
@@ -174,7 +176,8 @@ def _check_room(measured: Probe, options: Options, run: Run) -> None:
     free = shutil.disk_usage(run.dataset).free
     if free < needed:
         raise PipelineError(
-            f"the run needs {needed / 2**30:.1f} GiB for checkpoints and the workspace's disk has {free / 2**30:.1f} GiB",
+            f"the run needs {needed / 2**30:.1f} GiB for checkpoints and the workspace's disk "
+            f"has {free / 2**30:.1f} GiB",
             "free some room, or point --workspace at a larger disk",
         )
 
@@ -286,7 +289,8 @@ def _train(
 def _sentence(run: Run, evaluation: Evaluation) -> str:
     classes = len(run.info.classes)
     errors = [
-        f"top-{k} error {found.value:.1f} % [{found.low:.1f}, {found.high:.1f}] (chance {100 * (1 - k / classes):.1f} %)"
+        f"top-{k} error {found.value:.1f} % [{found.low:.1f}, {found.high:.1f}] "
+        f"(chance {100 * (1 - k / classes):.1f} %)"
         for k, found in ((1, evaluation.error_top1), (5, evaluation.error_top5))
     ]
     return (

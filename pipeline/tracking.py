@@ -57,8 +57,9 @@ class Tracker:
             self._client = MlflowClient(uri)
             self._client.search_experiments(max_results=1)
         except (MlflowException, OSError) as error:
+            reason = _without_secrets(str(error).splitlines()[0][:200], uri)
             raise PipelineError(
-                f"the tracking store {_without_secrets(uri)} cannot be reached: {str(error).splitlines()[0][:200]}",
+                f"the tracking store {_without_secrets(uri)} cannot be reached: {reason}",
                 "start the MLflow server it names, or leave --tracking-uri out to record into the workspace",
             ) from error
 
@@ -284,7 +285,7 @@ def _ms(record: Record) -> int:
     return int(record["time"] * 1000)
 
 
-def _without_secrets(uri: str) -> str:
-    """A URI without the password it may carry."""
-    parts = urlsplit(uri)
-    return uri.replace(parts.netloc, parts.netloc.rpartition("@")[2]) if parts.password else uri
+def _without_secrets(text: str, uri: str | None = None) -> str:
+    """A text, such as the URI itself, without the user and password that ``uri`` may carry."""
+    parts = urlsplit(uri or text)
+    return text.replace(parts.netloc, parts.netloc.rpartition("@")[2]) if parts.password else text

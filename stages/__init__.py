@@ -1,1 +1,1 @@
-"""The verbs: shard, train, evaluate, collate. Plain functions from typed inputs to files; no Ray, no MLflow."""
+"""The verbs: shard, train, evaluate, collate. Plain functions from typed inputs to files."""

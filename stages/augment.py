@@ -61,7 +61,7 @@ def training_crop(
     return crop[:, :, ::-1] if mirror and recipe.flip else crop
 
 
-def test_views(squares: Tensor, crop: int, protocol: Protocol) -> Tensor:
+def evaluation_views(squares: Tensor, crop: int, protocol: Protocol) -> Tensor:
     """The views of each image that a protocol tests.
 
     Args:

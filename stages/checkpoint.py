@@ -34,7 +34,8 @@ def save(folder: Path, state: dict[str, Any], step: int) -> None:
         os.fsync(file.fileno())
     partial.rename(folder / name)
     entry = {"file": name, "step": step, "sha256": _sha256(folder / name)}
-    entries = [item for item in _index(folder) if item["step"] < step][-(KEPT - 1) :] + [entry]
+    earlier = [item for item in _index(folder) if item["step"] < step]
+    entries = [*earlier[-(KEPT - 1) :], entry]
     write_atomically(folder / "index.json", json.dumps(entries, indent=1) + "\n")
     kept = {item["file"] for item in entries}
     for path in folder.glob("*.pt*"):

@@ -13,15 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from models.weights import load_weights  # noqa
 from numpy.typing import NDArray
 from torch import nn
 
-from stages.augment import Normalise, test_views
+from models.weights import load_network
+from stages.augment import Normalise, evaluation_views
 from stages.dataset import Dataset
 from stages.errors import PipelineError
 from stages.files import write_atomically
-from stages.loader import Part, Squares, test_batches
+from stages.loader import ALONE, Part, Squares, evaluation_batches
 from stages.recipe import Protocol, Recipe
 
 TOP = 5
@@ -63,7 +63,7 @@ def predict(
     crop: int,
     protocol: Protocol,
     *,
-    part: Part = Part(),
+    part: Part = ALONE,
     processes: int = 0,
     device: torch.device,
 ) -> pa.Table:
@@ -78,10 +78,10 @@ def predict(
     model.eval()
     views = 10 if protocol == "ten_crop" else 1
     indices, labels, answers, probabilities = [], [], [], []
-    for batch in test_batches(
+    for batch in evaluation_batches(
         squares, batch_size=VIEWS_AT_ONCE // views, part=part, processes=processes
     ):
-        crops = test_views(batch.images.to(device, non_blocking=True), crop, protocol)
+        crops = evaluation_views(batch.images.to(device, non_blocking=True), crop, protocol)
         logits = model(normalise(crops).flatten(0, 1))
         mean = logits.float().softmax(dim=1).unflatten(0, (views, -1)).mean(dim=0)
         best = mean.topk(min(TOP, mean.shape[1]), dim=1)
@@ -112,18 +112,23 @@ def evaluate_part(
     weights: Path,
     protocol: Protocol,
     *,
-    part: Part = Part(),
+    part: Part = ALONE,
     processes: int = 0,
     device: torch.device | None = None,
 ) -> pa.Table:
     """Load trained weights and predict one part of the validation set (see `predict`)."""
     device = device or default_device()
     dataset = Dataset(dataset_root)
-    model = load_model(recipe, dataset, weights).to(device)
+    try:
+        model, _ = load_network(weights)
+    except (OSError, ValueError) as error:
+        raise PipelineError(
+            f"the trained weights cannot be loaded: {error}", "train again with --force train"
+        ) from error
     squares = Squares(dataset.samples("val"), recipe.augmentation.resize)
     normalise = Normalise(dataset, recipe.augmentation, device)
     return predict(
-        model,
+        model.to(device),
         squares,
         normalise,
         recipe.augmentation.crop,
@@ -149,7 +154,8 @@ def score(
     counted = table["index"].to_numpy()
     if not np.array_equal(counted, np.arange(len(samples))):
         raise PipelineError(
-            f"{len(counted)} answers for {len(samples)} validation images, {len(np.unique(counted))} of them distinct",
+            f"{len(counted)} answers for {len(samples)} validation images, "
+            f"{len(np.unique(counted))} of them distinct",
             "this is a fault of the program, not of the data; please report it",
         )
     labels = table["label"].to_numpy()

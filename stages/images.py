@@ -8,7 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 from stages.errors import PipelineError
 
-# The largest photograph of ILSVRC-2012 has under 20 million pixels; a bigger header is an attack or an accident.
+# ILSVRC-2012's largest photograph has under 20 million pixels; more is an attack or an accident.
 Image.MAX_IMAGE_PIXELS = 100_000_000
 
 

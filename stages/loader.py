@@ -57,6 +57,9 @@ class Squares:
         return square
 
 
+ALONE = Part()
+
+
 @dataclass(frozen=True)
 class Batch:
     """One worker's part of a global batch.
@@ -82,7 +85,7 @@ def training_batches(
     seed: int,
     epoch: int,
     first_step: int = 0,
-    part: Part = Part(),
+    part: Part = ALONE,
     processes: int = 0,
 ) -> Iterator[Batch]:
     """The batches of one epoch from ``first_step`` on: floor(images / batch_size) of them in all.
@@ -106,8 +109,8 @@ def training_batches(
     return _load(_Batches(squares, batches, recipe, draws), processes)
 
 
-def test_batches(
-    squares: Squares, *, batch_size: int, part: Part = Part(), processes: int = 0
+def evaluation_batches(
+    squares: Squares, *, batch_size: int, part: Part = ALONE, processes: int = 0
 ) -> Iterator[Batch]:
     """This worker's part of a split as whole squares, each image exactly once over all workers."""
     mine = part.of(np.arange(len(squares)))

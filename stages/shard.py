@@ -4,6 +4,7 @@ The images' original bytes are kept. Samples are shuffled over the whole split, 
 shards one after the other is already a fair order. The folder appears whole or not at all.
 """
 
+import contextlib
 import hashlib
 import io
 import os
@@ -93,7 +94,8 @@ def _check_room(source: Source, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise PipelineError(
-            f"{source.name} needs {needed / 2**30:.1f} GiB for its shards and {folder.parent} has {free / 2**30:.1f} GiB",
+            f"{source.name} needs {needed / 2**30:.1f} GiB for its shards and {folder.parent} "
+            f"has {free / 2**30:.1f} GiB",
             "free some room, or point --workspace at a larger disk",
         )
 
@@ -106,27 +108,22 @@ def _write_split(
     progress: Progress,
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    archives = {path: os.open(path, os.O_RDONLY) for path in {image.archive for image in images}}
-    tar: tarfile.TarFile | None = None
-    number = 0
-    try:
+    with contextlib.ExitStack() as stack:
+        archives = {
+            path: stack.enter_context(path.open("rb"))
+            for path in {image.archive for image in images}
+        }
+        writer = stack.enter_context(_ShardWriter(folder, images[0].split, shard_bytes))
         for done, image in enumerate(images):
-            if tar is None or tar.offset >= shard_bytes:
-                if tar is not None:
-                    _close(tar)
-                name = f"{image.split}-{number:06d}.tar"
-                tar = tarfile.open(folder / name, "w", format=tarfile.USTAR_FORMAT)
-                number += 1
-            data = os.pread(archives[image.archive], image.size, image.offset)
+            data = os.pread(archives[image.archive].fileno(), image.size, image.offset)
             header = open_image(data, f"{image.name} in {image.archive}")
-            key = image.name.rsplit(".", 1)[0]
-            offset = _add(tar, f"{key}.jpg", data)
-            _add(tar, f"{key}.cls", str(labels[image.synset]).encode())
+            key, label = image.name.rsplit(".", 1)[0], labels[image.synset]
+            name, offset = writer.add(key, data, label)
             rows.append(
                 {
                     "key": key,
                     "split": image.split,
-                    "label": labels[image.synset],
+                    "label": label,
                     "synset": image.synset,
                     "shard": name,
                     "offset": offset,
@@ -141,27 +138,45 @@ def _write_split(
             )
             if done % 1000 == 999 or done + 1 == len(images):
                 progress(f"{image.split} images", done + 1, len(images))
-    finally:
-        if tar is not None:
-            _close(tar)
-        for descriptor in archives.values():
-            os.close(descriptor)
     return rows
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> int:
-    """Add a member with a fixed header and return the offset of its first byte."""
-    header = tarfile.TarInfo(name)
-    header.size = len(data)
-    offset = tar.offset + tarfile.BLOCKSIZE
-    tar.addfile(header, io.BytesIO(data))
-    return offset
+class _ShardWriter:
+    """Writes WebDataset tars one after the other. A context manager.
 
+    webdataset's own writer tells no offsets, and those are what random access needs.
+    """
 
-def _close(tar: tarfile.TarFile) -> None:
-    tar.close()
-    with open(tar.name, "rb") as file:  # type: ignore[arg-type]  # opened from a path, so it has a name
-        os.fsync(file.fileno())
+    def __init__(self, folder: Path, split: Split, shard_bytes: int) -> None:
+        self._folder, self._split, self._shard_bytes = folder, split, shard_bytes
+        self._tar: tarfile.TarFile | None = None
+        self._number = 0
+
+    def __enter__(self) -> "_ShardWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def add(self, key: str, image: bytes, label: int) -> tuple[str, int]:
+        """Add a sample; returns its shard's name and the offset of the image's first byte in it."""
+        if self._tar is None or self._tar.offset >= self._shard_bytes:
+            self._close()
+            path = self._folder / f"{self._split}-{self._number:06d}.tar"
+            self._tar = tarfile.open(path, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+            self._number += 1
+        offset = self._tar.offset + tarfile.BLOCKSIZE
+        for extension, data in (("jpg", image), ("cls", str(label).encode())):
+            header = tarfile.TarInfo(f"{key}.{extension}")
+            header.size = len(data)
+            self._tar.addfile(header, io.BytesIO(data))
+        return f"{self._split}-{self._number - 1:06d}.tar", offset
+
+    def _close(self) -> None:
+        if self._tar is not None:
+            self._tar.close()
+            with open(str(self._tar.name), "rb") as file:
+                os.fsync(file.fileno())
 
 
 def _digest(rows: Sequence[dict[str, Any]]) -> str:

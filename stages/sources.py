@@ -160,7 +160,7 @@ def _train_images(path: Path) -> Iterator[SourceImage]:
                     _LAYOUT,
                 )
             try:
-                inner = tarfile.open(fileobj=outer.extractfile(synset_tar))
+                inner = tarfile.open(fileobj=outer.extractfile(synset_tar))  # noqa: SIM115 - just below
             except tarfile.TarError as error:
                 raise PipelineError(
                     f"{synset_tar.name} in {path} is damaged: {error}", _FETCH_AGAIN

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from models.weights import save_weights
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import models
+from models.weights import Provenance, save_weights
 from stages import checkpoint, optim
 from stages.augment import Normalise
 from stages.dataset import Dataset
@@ -29,7 +29,7 @@ from stages.errors import PipelineError
 from stages.evaluate import default_device, predict
 from stages.files import write_atomically
 from stages.journal import Journal
-from stages.loader import Batch, Part, Squares, training_batches
+from stages.loader import ALONE, Batch, Part, Squares, training_batches
 from stages.recipe import Recipe
 
 # A loss this close to that of guessing has not left it.
@@ -37,7 +37,7 @@ STARTED = 0.99
 LOGS_PER_EPOCH = 20
 
 
-class TrainingStopped(PipelineError):
+class TrainingStopped(PipelineError):  # noqa: N818 - an outcome, not a fault of the program
     """The training itself says that going on is useless; every worker raises it at the same step."""
 
 
@@ -119,14 +119,14 @@ class _Training:
     def __init__(self, job: TrainJob, device: torch.device) -> None:
         self.job, self.recipe, self.device = job, job.recipe, device
         distributed = dist.is_available() and dist.is_initialized()
-        self.part = Part(dist.get_rank(), dist.get_world_size()) if distributed else Part()
+        self.part = Part(dist.get_rank(), dist.get_world_size()) if distributed else ALONE
         if not (job.dataset / "dataset.json").is_file():
             raise PipelineError(
                 f"worker {self.part.rank} does not see the data set {job.dataset}",
                 "with several machines, put --workspace on storage that all of them mount",
             )
         dataset = Dataset(job.dataset)
-        self.classes = len(dataset.info.classes)
+        self.classes = dataset.info.classes
         augmentation = self.recipe.augmentation
         self.train_squares = Squares(dataset.samples("train"), augmentation.resize)
         self.val_squares = Squares(dataset.samples("val"), augmentation.resize)
@@ -134,12 +134,13 @@ class _Training:
         self.steps_per_epoch = len(self.train_squares) // self.recipe.batch_size
         if self.steps_per_epoch == 0:
             raise PipelineError(
-                f"{len(self.train_squares)} training images are less than one batch of {self.recipe.batch_size}",
+                f"{len(self.train_squares)} training images are less than one batch "
+                f"of {self.recipe.batch_size}",
                 "use a larger data set",
             )
         torch.manual_seed(job.seed)
         self.model = models.create(
-            self.recipe.model, num_classes=self.classes, **self.recipe.knobs
+            self.recipe.model, num_classes=len(self.classes), **self.recipe.knobs
         ).to(device)
         self.optimiser = optim.build(self.model, self.recipe.optimiser)
         self.step, self.seconds = 0, 0.0
@@ -173,14 +174,13 @@ class _Training:
             self.step * self.recipe.batch_size / max(self.seconds, 1e-9),
         )
         if self.part.rank == 0:
-            save_weights(
-                self.model,
-                self.job.weights,
-                name=self.recipe.model,
-                num_classes=self.classes,
-                knobs=dict(self.recipe.knobs),
-                metadata={"recipe": self.recipe.id, "seed": str(self.job.seed)},
+            provenance = Provenance(
+                network=self.recipe.model,
+                classes=[item.synset for item in self.classes],
+                knobs=self.recipe.knobs,
+                recipe=self.recipe.id,
             )
+            save_weights(self.model, self.job.weights, provenance)
             write_atomically(self.job.run_dir / "result.json", json.dumps(asdict(result)) + "\n")
             shutil.rmtree(self.job.run_dir / "checkpoints")
         return result
@@ -277,13 +277,13 @@ class _Training:
             )
         if (
             self.step - steps < self.recipe.start_steps <= self.step
-            and self.loss > STARTED * math.log(self.classes)
+            and self.loss > STARTED * math.log(len(self.classes))
         ):
             raise TrainingStopped(
-                f"did not start: after {self.step} steps the loss is {self.loss:.3f}, "
-                f"still that of guessing among {self.classes} classes ({math.log(self.classes):.3f})",
-                "check the initialisation and the scale of the input (0-255 less the mean for the early nets), "
-                "raise the learning rate, or raise the recipe's start_steps",
+                f"did not start: after {self.step} steps the loss is {self.loss:.3f}, still that of "
+                f"guessing among {len(self.classes)} classes ({math.log(len(self.classes)):.3f})",
+                "check the initialisation and the scale of the input (0-255 less the mean for the "
+                "early nets), change the learning rate, or raise the recipe's start_steps",
             )
 
     def _over_workers(self, value: Tensor) -> Tensor:

@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from stages.augment import Draws, Normalise, epoch_order, test_views, training_crop
+from stages.augment import Draws, Normalise, epoch_order, evaluation_views, training_crop
 from stages.dataset import Dataset
 from stages.recipe import Augmentation
-
-test_views.__test__ = False  # pytest: the field's word, not a test
 
 RECIPE = Augmentation(resize=72, crop=64)
 
@@ -51,12 +49,12 @@ def test_randomness_is_of_seed_epoch_and_image() -> None:
 
 def test_ten_crop_is_corners_centre_and_mirrors() -> None:
     square = torch.from_numpy(coordinates(72))[None]
-    views = test_views(square, 64, "ten_crop")
+    views = evaluation_views(square, 64, "ten_crop")
     assert views.shape == (10, 1, 3, 64, 64)
     places = {(int(v[0, 0, 0, 0]), int(v[0, 1, 0, 0])) for v in views[:5]}
     assert places == {(4, 4), (0, 0), (0, 8), (8, 0), (8, 8)}
     assert torch.equal(views[5:], views[:5].flip(-1))
-    assert torch.equal(test_views(square, 64, "centre_crop")[0], views[0])
+    assert torch.equal(evaluation_views(square, 64, "centre_crop")[0], views[0])
 
 
 def test_the_mean_image_is_cut_at_the_centre(dataset: Dataset) -> None:

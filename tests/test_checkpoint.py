@@ -1,4 +1,4 @@
-"""A damaged checkpoint is never loaded; the one before it is. A journal's reader misses and repeats nothing."""
+"""Damaged checkpoints are never loaded; a journal's reader misses and repeats nothing."""
 
 import random
 from pathlib import Path

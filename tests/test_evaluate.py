@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from stages.augment import Normalise, test_views
+from stages.augment import Normalise, evaluation_views
 from stages.dataset import Dataset
 from stages.errors import PipelineError
 from stages.evaluate import error_percent, evaluate_part, predict, read_evaluation, score
@@ -19,7 +19,6 @@ from stages.loader import Part, Squares
 from stages.recipe import Augmentation, Recipe
 from stages.train import TrainJob, train
 
-test_views.__test__ = False  # pytest: the field's word, not a test
 AUGMENTATION = Augmentation(resize=72, crop=64)
 
 
@@ -42,26 +41,40 @@ def test_any_number_of_workers_counts_the_same(trained: TrainJob, protocol, tmp_
     one = score(parts_of(trained, protocol, 1), trained.dataset, protocol, tmp_path / "1")
     assert one.n == 42
     for world in (2, 5):
-        more = score(parts_of(trained, protocol, world), trained.dataset, protocol, tmp_path / str(world))
+        more = score(
+            parts_of(trained, protocol, world), trained.dataset, protocol, tmp_path / str(world)
+        )
         assert more == one
     assert read_evaluation(tmp_path / "5", protocol) == one
 
 
 def test_a_lost_or_doubled_image_is_refused(trained: TrainJob, tmp_path: Path) -> None:
     first, second = parts_of(trained, "centre_crop", 2)
-    for wrong in ([first], [first, first], [first, second.slice(1)], [first, second, second.slice(0, 1)]):
+    for wrong in (
+        [first],
+        [first, first],
+        [first, second.slice(1)],
+        [first, second, second.slice(0, 1)],
+    ):
         with pytest.raises(PipelineError, match="42 validation images"):
             score(wrong, trained.dataset, "centre_crop", tmp_path)
     assert read_evaluation(tmp_path, "centre_crop") is None
 
 
-def test_answers_are_kept_image_by_image(trained: TrainJob, dataset: Dataset, tmp_path: Path) -> None:
+def test_answers_are_kept_image_by_image(
+    trained: TrainJob, dataset: Dataset, tmp_path: Path
+) -> None:
     result = score(parts_of(trained, "ten_crop", 2), trained.dataset, "ten_crop", tmp_path)
     table = pq.read_table(tmp_path / "ten_crop.parquet").to_pydict()
     assert table["key"] == dataset.samples("val").keys
-    wrong = sum(label != answers[0] for label, answers in zip(table["label"], table["answers"], strict=True))
+    wrong = sum(
+        label != answers[0] for label, answers in zip(table["label"], table["answers"], strict=True)
+    )
     assert result.error_top1.value == pytest.approx(100 * wrong / 42)
-    wrong = sum(label not in answers for label, answers in zip(table["label"], table["answers"], strict=True))
+    wrong = sum(
+        label not in answers
+        for label, answers in zip(table["label"], table["answers"], strict=True)
+    )
     assert result.error_top5.value == pytest.approx(100 * wrong / 42)
     assert json.loads((tmp_path / "ten_crop.json").read_text())["n"] == 42
 
@@ -80,7 +93,7 @@ def test_ten_crop_averages_probabilities_not_logits(dataset: Dataset) -> None:
     table = predict(Corner(), squares, normalise, 64, "ten_crop", device=torch.device("cpu"))
     for row in table.slice(0, 5).to_pylist():
         square = torch.from_numpy(squares[row["index"]])[None]
-        views = normalise(test_views(square, 64, "ten_crop")[:, 0])
+        views = normalise(evaluation_views(square, 64, "ten_crop")[:, 0])
         expected = Corner()(views).softmax(dim=1).mean(dim=0).sort(descending=True)
         assert row["answers"] == expected.indices.tolist()
         assert np.allclose(row["probabilities"], expected.values, atol=1e-5)
@@ -89,6 +102,7 @@ def test_ten_crop_averages_probabilities_not_logits(dataset: Dataset) -> None:
 @pytest.mark.parametrize(("errors", "n", "low", "high"), [(0, 50, 0.0, 7.13), (9, 50, 9.77, 30.80)])
 def test_wilson_interval(errors: int, n: int, low: float, high: float) -> None:
     interval = error_percent(errors, n)
-    assert (interval.low, interval.high) == (pytest.approx(low, abs=0.01), pytest.approx(high, abs=0.01))
-
-
+    assert (interval.low, interval.high) == (
+        pytest.approx(low, abs=0.01),
+        pytest.approx(high, abs=0.01),
+    )

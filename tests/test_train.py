@@ -73,14 +73,18 @@ def test_killed_anywhere_it_ends_with_the_same_bits(
 
     def start() -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, str(program), str(tmp_path / "job")], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+            [sys.executable, str(program), str(tmp_path / "job")],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
 
     for wanted in (4, 11):
         process = start()
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
-            if (state := checkpoint.latest(run.run_dir / "checkpoints")) and state["step"] >= wanted:
+            if (state := checkpoint.latest(run.run_dir / "checkpoints")) and state[
+                "step"
+            ] >= wanted:
                 break
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
@@ -92,7 +96,9 @@ def test_killed_anywhere_it_ends_with_the_same_bits(
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     losses = {r["step"]: r["loss"] for r in Follower(run.journal).read() if r["kind"] == "step"}
-    assert losses == {r["step"]: r["loss"] for r in Follower(finished.journal).read() if r["kind"] == "step"}
+    assert losses == {
+        r["step"]: r["loss"] for r in Follower(finished.journal).read() if r["kind"] == "step"
+    }
 
 
 def test_another_seed_is_another_run(finished: TrainJob, dataset: Dataset, tmp_path: Path) -> None:
@@ -102,9 +108,13 @@ def test_another_seed_is_another_run(finished: TrainJob, dataset: Dataset, tmp_p
     assert not torch.equal(a["conv1.weight"], b["conv1.weight"])
 
 
-def test_a_net_that_does_not_start_is_stopped(recipe: Recipe, dataset: Dataset, tmp_path: Path) -> None:
+def test_a_net_that_does_not_start_is_stopped(
+    recipe: Recipe, dataset: Dataset, tmp_path: Path
+) -> None:
     frozen = Optimiser((ParameterGroup(".*", ((0, 0.0),), 0.0),))
-    quiet = replace(recipe, optimiser=frozen, start_steps=5, knobs={**recipe.knobs, "preset": "paper"})
+    quiet = replace(
+        recipe, optimiser=frozen, start_steps=5, knobs={**recipe.knobs, "preset": "paper"}
+    )
     with pytest.raises(TrainingStopped, match="did not start: after 5 steps"):
         train(job(quiet, dataset, tmp_path))
     assert read_result(tmp_path) is None
