@@ -101,7 +101,7 @@ class Block(Unit):
         """(N, in_channels, H, W) to (N, out_channels, ceil(H / stride), ceil(W / stride))."""
         y = self.residual(x)
         if self.shortcut is not None:
-            y = y + self.shortcut(x)
+            y += self.shortcut(x)
         return F.relu(y, inplace=True)
 
 

@@ -143,7 +143,8 @@ class SEBottleneck(Bottleneck):
         y = F.relu(self.bn1(self.conv1(y)), inplace=True)
         y = F.relu(self.bn2(self.conv2(y)), inplace=True)
         y = self.bn3(self.conv3(self._at("3x3", y)))
-        y = self._at("standard", y) + self._at("identity", self.shortcut(x))
+        y = self._at("standard", y)
+        y += self._at("identity", self.shortcut(x))
         return self._at("post", F.relu(y, inplace=True))
 
 
