@@ -3,6 +3,7 @@
 from models import (  # importing a paper's module registers its networks
     alexnet,
     googlenet,
+    inception,
     lenet5,
     preact_resnet,
     resnet,
@@ -30,6 +31,7 @@ __all__ = [
     "features",
     "fidelity_rows",
     "googlenet",
+    "inception",
     "knobs_of",
     "layer_table",
     "lenet5",

@@ -172,7 +172,7 @@ def layer_table(model: nn.Module, image_size: int, name: str = "") -> LayerTable
     hooks = [
         module.register_forward_hook(partial(record, path))
         for path, module in model.named_modules()
-        if not any(module.children()) or any(module.parameters(recurse=False))
+        if not list(module.children()) or list(module.parameters(recurse=False))
     ]
     was_training = model.training
     try:
@@ -233,8 +233,9 @@ def _field_after(module: nn.Module, before: Field, after: Field) -> Field:
     if window is None or before is None:
         return after
     (kernel, _), (stride, _), _ = window
+    dilation, _ = _pair(getattr(module, "dilation", 1))
     size, jump = before
-    return size + (kernel - 1) * jump, jump * stride
+    return size + (kernel - 1) * dilation * jump, jump * stride
 
 
 def _row(path: str, module: nn.Module, output: Tensor, parameters: int, field: Field) -> Layer:
