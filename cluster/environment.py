@@ -21,7 +21,6 @@ SETTINGS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
     # Workers keep the driver's folder, so that relative paths mean the same everywhere.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # A shard is data: WebDataset must not run code that it holds.
     "WDS_SECURE": "1",
     "WDS_PYTORCH_WEIGHTS_ONLY": "1",

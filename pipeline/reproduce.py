@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import launchers, papers
+from pipeline import launchers
 from pipeline.launchers import Launcher
 from pipeline.paper import Paper, Profile
 from pipeline.papers.record import published_results
@@ -31,7 +31,7 @@ from stages.files import write_atomically
 from stages.journal import Follower
 from stages.recipe import Recipe, digest
 from stages.shard import shard
-from stages.sources import open_source
+from stages.sources import check_source, open_source
 from stages.train import TrainJob, read_result
 
 # Seconds that starting Ray and its workers, testing and recording take on two cores (docs/results).
@@ -72,27 +72,21 @@ class Run:
         }
 
 
-def reproduce(options: Options) -> None:
-    """Do what a command line of `pipeline.run` asks for.
+def reproduce(paper: Paper, options: Options) -> None:
+    """Do for one paper what a command line of `pipeline.run` asks for.
 
     Raises:
         PipelineError: see the stages.
     """
-    if options.year is None and options.paper is None:
-        raise PipelineError("neither a year nor a paper was named", "say e.g. --year 2012")
-    paper = papers.find(options.year, options.paper)
-    recipe = paper.recipes[options.profile]
-    if options.launcher == "inline" and options.workers not in (None, 1):
-        raise PipelineError(
-            "--launcher inline has one worker", "leave --workers out, or use --launcher ray"
-        )
     workspace = Workspace.open(options.workspace)
     with Progress() as progress:
         progress.line("plan", f"{paper.year} {paper.system}: {paper.title}")
+        if options.data is not None:
+            check_source(options.data)  # before anything is begun
         tracker = None if options.plan else open_tracker(workspace, options.tracking_uri)
         dataset = _shard(options, workspace, progress)
-        info = read_info(dataset)
-        run = Run(paper, options.profile, recipe, dataset, info, options.seed)
+        recipe = paper.recipes[options.profile]
+        run = Run(paper, options.profile, recipe, dataset, read_info(dataset), options.seed)
         _say_plan(run, options, progress)
         if tracker is None:
             return
@@ -130,8 +124,6 @@ def _shard(options: Options, workspace: Workspace, progress: Progress) -> Path:
     elif is_dataset(source):
         progress.line("shard", f"{source} is a finished data set: used as it is")
         return source.absolute()
-    elif not source.is_dir():
-        open_source(source)  # says what is wrong with it
     dataset = workspace.dataset(source)
     with workspace.lock(dataset.name):
         if options.force == "shard":

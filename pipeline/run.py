@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipeline import cli
+from pipeline import cli, papers
 from pipeline.paper import Profile
+from stages.errors import PipelineError
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,16 @@ class Options:
 
 
 def _run(options: Options) -> None:
-    from pipeline.reproduce import reproduce  # imports torch; --help must not
+    if options.year is None and options.paper is None:
+        raise PipelineError("neither a year nor a paper was named", "say e.g. --year 2012")
+    paper = papers.find(options.year, options.paper)
+    if options.launcher == "inline" and options.workers not in (None, 1):
+        raise PipelineError(
+            "--launcher inline has one worker", "leave --workers out, or use --launcher ray"
+        )
+    from pipeline.reproduce import reproduce  # imports torch; --help and a misspelt year must not
 
-    reproduce(options)
+    reproduce(paper, options)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.dataset import ImageClass, Split
+from stages.dataset import ImageClass, Split, is_dataset
 from stages.errors import PipelineError
 
 TRAIN_ARCHIVE = "ILSVRC2012_img_train.tar"
@@ -62,15 +62,14 @@ class Source:
     images: tuple[SourceImage, ...]
 
 
-def open_source(root: Path) -> Source:
-    """Recognise and index a source.
-
-    Args:
-        root: folder with the official archives (see the module's docstring).
+def check_source(root: Path) -> None:
+    """Look whether a folder is a data set or a source, without reading its archives.
 
     Raises:
-        PipelineError: missing, empty, incomplete, truncated, or of no known layout.
+        PipelineError: it is neither; the message says what is missing.
     """
+    if is_dataset(root):
+        return
     if not root.exists():
         raise PipelineError(
             f"{root} does not exist", f"{_LAYOUT}; or leave --data out for the embedded images"
@@ -81,6 +80,17 @@ def open_source(root: Path) -> Source:
     if missing:
         raise PipelineError(f"{root} has no {' and no '.join(missing)}", _LAYOUT)
 
+
+def open_source(root: Path) -> Source:
+    """Recognise and index a source.
+
+    Args:
+        root: folder with the official archives (see the module's docstring).
+
+    Raises:
+        PipelineError: missing, empty, incomplete, truncated, or of no known layout.
+    """
+    check_source(root)
     by_id = {item.ilsvrc_id: item for item in read_classes(root)}
     train = tuple(_train_images(root / TRAIN_ARCHIVE))
     present = sorted({image.synset for image in train})

@@ -133,7 +133,7 @@ def test_a_journal_reaches_the_store_once(
 
 @pytest.mark.parametrize(
     "uri",
-    ["http://127.0.0.1:1", "sqlite:////nowhere/at/all/mlflow.db", "http://user:secret@127.0.0.1:1"],
+    ["http://127.0.0.1:1", "sqlite:////proc/nowhere/mlflow.db", "http://user:secret@127.0.0.1:1"],
 )
 def test_a_store_that_is_not_there(uri: str) -> None:
     with pytest.raises(PipelineError, match="cannot be reached") as raised:
