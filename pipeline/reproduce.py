@@ -18,6 +18,7 @@ from pipeline.paper import Paper, Profile
 from pipeline.papers.record import published_results
 from pipeline.progress import Progress, duration
 from pipeline.run import Options
+from pipeline.shard import summary
 from pipeline.tracking import DASHBOARD, Tracker, code_version
 from pipeline.watch import Watch
 from pipeline.workspace import Workspace
@@ -133,10 +134,8 @@ def _shard(options: Options, workspace: Workspace, progress: Progress) -> Path:
             return dataset
         progress.line("shard", f"{source} -> {dataset}")
         info = shard(open_source(source), dataset, progress=progress.count)
-        counts = " + ".join(f"{count:,} {split}" for split, count in info.counts.items())
-        progress.line(
-            "shard", f"{counts} images of {len(info.classes)} classes, digest {info.digest}"
-        )
+        for line in summary(info):
+            progress.line("shard", line)
     return dataset
 
 

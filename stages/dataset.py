@@ -18,10 +18,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stages.errors import PipelineError
+from stages.storage import Folder, open_folder
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Split = Literal["train", "val"]
+Fate = Literal["kept", "converted", "resized"]
 
+BOX = pa.struct([(side, pa.float32()) for side in ("xmin", "ymin", "xmax", "ymax")])
 MANIFEST_SCHEMA = pa.schema(
     [
         ("key", pa.string()),  # the sample's name in its shard
@@ -35,10 +38,35 @@ MANIFEST_SCHEMA = pa.schema(
         ("height", pa.int32()),
         ("format", pa.string()),  # as sniffed from the bytes: JPEG, PNG, ...
         ("mode", pa.string()),  # RGB, L, CMYK, ...
+        ("boxes", pa.list_(BOX)),  # of the object, in pixels of the image as stored here
+        ("fate", pa.string()),  # kept | converted | resized, see stages.shard.quality
+        ("flags", pa.list_(pa.string())),  # what was odd about the file
         ("source", pa.string()),  # archive member the bytes came from
         ("sha256", pa.string()),
+        (
+            "original_sha256",
+            pa.string(),
+        ),  # of the source's bytes where they are not these, else null
     ]
 )
+REJECTS_SCHEMA = pa.schema(
+    [
+        *(MANIFEST_SCHEMA.field(name) for name in ("key", "split", "label", "synset", "source")),
+        ("reason", pa.string()),
+        ("source_size", pa.int64()),  # bytes
+        ("original_sha256", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Box:
+    """Where an object is, in pixels of its image."""
+
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
 
 
 @dataclass(frozen=True)
@@ -68,6 +96,36 @@ class Statistics:
 
 
 @dataclass(frozen=True)
+class ShardFile:
+    """One tar: its name begins with its split; ``sha256`` is that of the file, as sha256sum prints it."""
+
+    name: str
+    samples: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Resizing:
+    """What re-encoding to a smaller size has cost.
+
+    Attributes:
+        short_side: pixels; images that were smaller kept their bytes.
+        quality: of the JPEG encoder, 4:2:0.
+        images: how many were re-encoded.
+        psnr_median: decibels between the resized pixels and what the stored JPEG decodes to, over a
+            sample of the images; None where none was re-encoded.
+        psnr_worst: the 5th percentile of the same.
+    """
+
+    short_side: int
+    quality: int
+    images: int
+    psnr_median: float | None
+    psnr_worst: float | None
+
+
+@dataclass(frozen=True)
 class DatasetInfo:
     """The contents of ``dataset.json``.
 
@@ -75,14 +133,24 @@ class DatasetInfo:
         name: what people call it.
         digest: 12 hexadecimal digits over every sample's key, label and bytes.
         source: where it was made from, and how it was recognised.
+        plan: names what determines every byte: the source's index, the seed and the options.
         counts: images in each split.
+        fates: how many files of the source were kept, converted, resized or refused.
+        flags: how many images had which oddity.
+        resizing: None where the original bytes were kept.
+        shards: in the order of the manifest.
         classes: in the order of the labels, which is that of the sorted synsets.
     """
 
     name: str
     digest: str
     source: str
+    plan: str
     counts: dict[str, int]
+    fates: dict[str, int]
+    flags: dict[str, int]
+    resizing: Resizing | None
+    shards: tuple[ShardFile, ...]
     classes: tuple[ImageClass, ...]
     statistics: Statistics
     schema_version: int = SCHEMA_VERSION
@@ -166,21 +234,30 @@ def is_dataset(root: Path) -> bool:
     return (root / "dataset.json").is_file()
 
 
-def read_info(root: Path) -> DatasetInfo:
+def read_info(root: Path | Folder) -> DatasetInfo:
     """Read ``dataset.json``.
 
     Raises:
         PipelineError: it is missing, unreadable, or of another schema version.
     """
-    path = root / "dataset.json"
+    folder = root if isinstance(root, Folder) else open_folder(root)
+    if not folder.exists("dataset.json"):
+        raise PipelineError(
+            f"{root} is not a finished data set: it has no dataset.json",
+            "name a folder that `python -m pipeline.shard` has made; an interrupted one is finished by "
+            "the same command",
+        )
     try:
-        values: dict[str, Any] = json.loads(path.read_text())
+        values: dict[str, Any] = json.loads(folder.read("dataset.json"))
         if values["schema_version"] != SCHEMA_VERSION:
             raise PipelineError(
                 f"{root} has schema version {values['schema_version']}, not {SCHEMA_VERSION}",
                 _RESHARD,
             )
         values["classes"] = tuple(ImageClass(**item) for item in values["classes"])
+        values["shards"] = tuple(ShardFile(**item) for item in values["shards"])
+        if values["resizing"] is not None:
+            values["resizing"] = Resizing(**values["resizing"])
         statistics = values["statistics"]
         values["statistics"] = Statistics(
             images=statistics["images"],
@@ -189,10 +266,10 @@ def read_info(root: Path) -> DatasetInfo:
             eigenvectors=tuple(tuple(vector) for vector in statistics["eigenvectors"]),
         )
         return DatasetInfo(**values)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise PipelineError(f"{root} is not a readable data set: {error}", _RESHARD) from error
 
 
-def write_info(root: Path, info: DatasetInfo) -> None:
-    """Write ``dataset.json``; its presence declares the data set finished."""
-    (root / "dataset.json").write_text(json.dumps(asdict(info), indent=1) + "\n")
+def info_json(info: DatasetInfo) -> bytes:
+    """The text of ``dataset.json``."""
+    return (json.dumps(asdict(info), indent=1) + "\n").encode()

@@ -6,13 +6,14 @@ an image in it is an absolute (offset, size) of the outer file, so nested tars a
 
 import csv
 import io
+import os
 import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.dataset import ImageClass, Split, is_dataset
+from stages.dataset import Box, ImageClass, Split, is_dataset
 from stages.errors import PipelineError
 
 TRAIN_ARCHIVE = "ILSVRC2012_img_train.tar"
@@ -43,6 +44,22 @@ class SourceImage:
     archive: Path
     offset: int
     size: int
+    boxes: tuple[Box, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Its name without the suffix."""
+        return self.name.rsplit(".", 1)[0]
+
+    @property
+    def origin(self) -> str:
+        """Archive and name."""
+        return f"{self.archive.name}/{self.name}"
+
+    def read(self) -> bytes:
+        """The encoded image."""
+        with self.archive.open("rb") as file:
+            return os.pread(file.fileno(), self.size, self.offset)
 
 
 @dataclass(frozen=True)

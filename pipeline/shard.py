@@ -1,0 +1,116 @@
+"""Make WebDataset shards of images in whatever form they are at hand.
+
+python -m pipeline.shard SRC DEST
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from pipeline import cli
+from stages.workers import Runner, processes
+
+if TYPE_CHECKING:
+    from stages.dataset import DatasetInfo
+
+
+@dataclass(frozen=True)
+class Options:
+    """Make WebDataset shards of images in whatever form they are at hand: shuffled as a whole, with a
+    manifest, readable by webdataset and timm. Stopped or killed, the same command goes on where it was;
+    for a finished data set it makes anew the shards that are missing from it."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """Folder that holds the images (path or URL)."""
+    destination: Annotated[str, tyro.conf.Positional]
+    """Folder to make (path or URL)."""
+    launcher: Literal["ray", "inline"] = "inline"
+    """Write the shards in processes of this machine, or as Ray tasks."""
+    workers: int | None = None
+    """Shards written at a time (default: one a CPU)."""
+    resize: int | None = None
+    """Re-encode to this short side in pixels, e.g. 256 or 512 (default: keep the original bytes)."""
+    quality: int = 92
+    """JPEG quality of --resize."""
+    shard_bytes: int = 256 << 20
+    """Bytes of source files in a shard."""
+    seed: int = 0
+    """Of the order of the samples."""
+    check_pixels: bool = False
+    """Decode every image, and refuse what does not decode (slow)."""
+    debug: bool = False
+    """Show the stack trace of an error."""
+
+
+@contextlib.contextmanager
+def runner(launcher: Literal["ray", "inline"], workers: int | None) -> Iterator[Runner]:
+    """Who does the work that a command line asks for."""
+    if launcher == "inline":
+        yield processes(workers or len(os.sched_getaffinity(0)))
+        return
+    from cluster.session import session
+    from cluster.shard import ray_tasks
+
+    with session() as resources:
+        yield ray_tasks(workers, resources)
+
+
+def _shard(options: Options) -> None:
+    # Here and not above: --help needs neither Arrow nor numpy.
+    from pipeline.progress import Progress
+    from stages.shard import Resize, shard
+    from stages.sources import open_source
+
+    resize = Resize(options.resize, options.quality) if options.resize else None
+    with Progress() as progress:
+        progress.line("shard", f"{options.source} -> {options.destination}")
+        source = open_source(Path(options.source))
+        progress.line(
+            "shard",
+            f"{source.form}: {len(source.images):,} images of {len(source.classes)} classes",
+        )
+        with runner(options.launcher, options.workers) as run:
+            info = shard(
+                source,
+                options.destination,
+                seed=options.seed,
+                shard_bytes=options.shard_bytes,
+                resize=resize,
+                check_pixels=options.check_pixels,
+                run=run,
+                progress=progress.count,
+            )
+        for line in summary(info):
+            progress.line("shard", line)
+
+
+def summary(info: "DatasetInfo") -> list[str]:
+    """What became of the source's files, for people to read."""
+    counts = " + ".join(f"{count:,} {split}" for split, count in info.counts.items())
+    lines = [
+        f"{counts} images of {len(info.classes)} classes in {len(info.shards)} shards, "
+        f"digest {info.digest}",
+        ", ".join(f"{count:,} {fate}" for fate, count in info.fates.items() if count),
+    ]
+    if info.flags:
+        lines.append(
+            "noted: " + ", ".join(f"{count:,} {flag}" for flag, count in info.flags.items())
+        )
+    if info.fates["refused"]:
+        lines.append("refused files and why: rejects.parquet")
+    if info.resizing and info.resizing.psnr_median is not None:
+        lines.append(
+            f"short side {info.resizing.short_side} at JPEG quality {info.resizing.quality} costs: PSNR "
+            f"{info.resizing.psnr_median:.1f} dB in the median, {info.resizing.psnr_worst:.1f} dB at the "
+            f"5th percentile, against the resized pixels"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    cli.main(Options, _shard)

@@ -1,0 +1,11 @@
+"""shard: from images as people hold them to WebDataset tars with a manifest.
+
+`plan` decides which sample goes where, `quality` what becomes of each file, `write` makes one shard,
+`statistics` looks at the pixels, and `stage` is the whole.
+"""
+
+from stages.shard.plan import SHARD_BYTES
+from stages.shard.quality import Resize
+from stages.shard.stage import Progress, shard
+
+__all__ = ["SHARD_BYTES", "Progress", "Resize", "shard"]

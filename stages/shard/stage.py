@@ -1,0 +1,328 @@
+"""The stage: what is finished stays, what is missing is made, and ``dataset.json`` comes last.
+
+While it runs the folder holds whole shards under their final names and, in ``_work``, what is known of
+each. A shard counts as finished once its rows are there. So a run that was killed, or found the disk
+full, goes on with the missing shards, and the outcome has the same bytes as if nothing had happened.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from stages.dataset import (
+    MANIFEST_SCHEMA,
+    REJECTS_SCHEMA,
+    DatasetInfo,
+    Fate,
+    Resizing,
+    ShardFile,
+    Split,
+    info_json,
+    read_info,
+)
+from stages.errors import PipelineError
+from stages.shard.plan import SHARD_BYTES, PlannedShard, fingerprint, plan
+from stages.shard.quality import Resize
+from stages.shard.statistics import pixel_statistics
+from stages.shard.write import WORK, ShardTask, read_rows, rows_name, write_shard
+from stages.sources import Source
+from stages.storage import Folder, open_folder
+from stages.workers import Runner, alone
+
+# More refused files than this are no accident of a few images but a source that was damaged on its way.
+MOST_REFUSED = 10
+MOST_REFUSED_SHARE = 0.001
+
+# timm's name for what ILSVRC calls val.
+TIMM_SPLITS = {"train": "train", "val": "validation"}
+
+_PLAN = f"{WORK}/plan.json"
+_SEALED = "_dataset.json"
+
+Progress = Callable[[str, int, int], None]  # (what, done, of)
+
+
+def shard(
+    source: Source,
+    destination: Path | str,
+    *,
+    seed: int = 0,
+    shard_bytes: int = SHARD_BYTES,
+    resize: Resize | None = None,
+    check_pixels: bool = False,
+    run: Runner = alone,
+    progress: Progress = lambda what, done, of: None,
+) -> DatasetInfo:
+    """Write a source as a data set folder, or go on with one that was begun.
+
+    Called for a finished folder it makes anew the shards that are missing from it, and no others.
+
+    Args:
+        source: from `stages.sources.open_source`.
+        destination: path or URL of the folder to make: absent, empty, or begun by the same call.
+        seed: of the order of the samples.
+        shard_bytes: a shard is closed when its files reach this size in the source.
+        resize: re-encode to a smaller size; by default the original bytes are kept.
+        check_pixels: decode every image, and refuse what does not decode.
+        run: who writes the shards.
+        progress: called now and then with what is being done, how many images are done, and of how many.
+
+    Returns:
+        What ``dataset.json`` then says.
+
+    Raises:
+        PipelineError: no room, something else in the folder, more refused files than `MOST_REFUSED` and
+            `MOST_REFUSED_SHARE`, or storage that fails. What is finished stays for the next try.
+    """
+    folder = open_folder(destination)
+    shards = plan(source, seed, shard_bytes)
+    identity = fingerprint(shards, resize, check_pixels)
+    tasks = [ShardTask(item, folder, resize, check_pixels) for item in shards]
+    if folder.exists("dataset.json"):
+        _repair(folder, identity, tasks, run, progress)
+        return read_info(folder)
+    _check_room(folder, _missing(folder, tasks))
+    _begin(folder, identity)
+    with _alone_in(folder):
+        if not folder.exists(_SEALED):
+            _write_missing(source, folder, tasks, run, progress)
+            info = _describe(source, folder, identity, tasks, run, progress)
+            folder.write_atomic(_SEALED, info_json(info))
+        _seal(folder)
+    return read_info(folder)
+
+
+def _begin(folder: Folder, identity: str) -> None:
+    if folder.exists(_SEALED) or folder.exists(_PLAN):
+        begun = folder.read(_PLAN).decode() if folder.exists(_PLAN) else identity
+        if begun != identity:
+            raise PipelineError(
+                f"{folder} holds an unfinished data set of another source or made with other options",
+                "finish that one with its own command, name another folder, or delete it",
+            )
+    elif folder.children():
+        raise PipelineError(
+            f"{folder} is not empty, and no data set was begun there",
+            "name a folder that does not exist yet",
+        )
+    else:
+        folder.write_atomic(_PLAN, identity.encode())
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Folder) -> Iterator[None]:
+    """Keep other runs out of the folder, and sweep what a killed one was writing. Only on a disk."""
+    if folder.path is None:
+        yield
+        return
+    descriptor = os.open(folder.path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PipelineError(
+                f"{folder} is being written by another run", "wait for it, or end it"
+            ) from None
+        for path in folder.path.rglob(".*.partial"):
+            path.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write_missing(
+    source: Source, folder: Folder, tasks: Sequence[ShardTask], run: Runner, progress: Progress
+) -> None:
+    missing = _missing(folder, tasks)
+    total = len(source.images)
+    done = total - sum(len(task.shard.samples) for task in missing)
+    refused = sum(len(_refused(read_rows(folder, item)[0])) for item in _finished(folder, tasks))
+    limit = max(MOST_REFUSED, int(MOST_REFUSED_SHARE * total))
+    with contextlib.closing(run(write_shard, missing)) as results:
+        for written, more in results:
+            done += len(written.samples)
+            refused += more
+            progress("images", done, total)
+            if refused > limit:
+                break
+    if refused > limit:
+        _stop(source, folder, tasks, limit)
+
+
+def _finished(folder: Folder, tasks: Sequence[ShardTask]) -> list[PlannedShard]:
+    rows = folder.list(WORK)
+    return [task.shard for task in tasks if rows_name(task.shard) in rows]
+
+
+def _missing(folder: Folder, tasks: Sequence[ShardTask]) -> list[ShardTask]:
+    rows = folder.list(WORK)
+    return [task for task in tasks if rows_name(task.shard) not in rows]
+
+
+def _check_room(folder: Folder, missing: Sequence[ShardTask]) -> None:
+    if folder.path is None:
+        return
+    # A tar pads a member to 512 bytes and gives it and its label a header each.
+    needed = sum(task.shard.source_bytes + 2048 * len(task.shard.samples) for task in missing) + (
+        64 << 20
+    )
+    standing = next(path for path in (folder.path, *folder.path.parents) if path.exists())
+    free = shutil.disk_usage(standing).free
+    if free < needed:
+        raise PipelineError(
+            f"{folder} needs {needed / 2**30:.1f} GiB more for its shards and its disk has "
+            f"{free / 2**30:.1f} GiB",
+            "free some room, or name a folder on a larger disk",
+        )
+
+
+def _stop(source: Source, folder: Folder, tasks: Sequence[ShardTask], limit: int) -> None:
+    """End for too many refused files, having listed those known by now."""
+    parts = [_refused(read_rows(folder, item)[0]) for item in _finished(folder, tasks)]
+    refused = pa.concat_tables(parts)
+    folder.write_atomic("rejects.parquet", _parquet(refused))
+    first = refused.slice(0, 1).to_pylist()[0]
+    raise PipelineError(
+        f"{len(refused)} files of {source.name} are no usable images, more than the {limit} that are "
+        f"let pass: first {first['source']} ({first['reason']})",
+        f"see {folder}/rejects.parquet for all of them; fetch the source again, delete {folder}, and run "
+        f"the same command",
+    )
+
+
+def _describe(
+    source: Source,
+    folder: Folder,
+    identity: str,
+    tasks: Sequence[ShardTask],
+    run: Runner,
+    progress: Progress,
+) -> DatasetInfo:
+    """Write everything beside the shards except ``dataset.json``, and return what that will say."""
+    parts = [read_rows(folder, task.shard) for task in tasks]
+    files = tuple(file for _, file in parts)
+    rows = pa.concat_tables(table for table, _ in parts)
+    used = rows.filter(pc.field("reason").is_null())
+    manifest, refused = used.select(MANIFEST_SCHEMA.names), _refused(rows)
+    statistics, mean_image = pixel_statistics(
+        folder, manifest, run, lambda done, of: progress("pixel statistics", done, of)
+    )
+    splits = Counter(manifest["split"].to_pylist())
+    fates = Counter(manifest["fate"].to_pylist())
+    flags = Counter(pc.list_flatten(manifest["flags"]).to_pylist())
+    array = io.BytesIO()
+    np.save(array, mean_image, allow_pickle=False)
+    folder.write_atomic("mean_image.npy", array.getvalue())
+    folder.write_atomic("manifest.parquet", _parquet(manifest))
+    folder.write_atomic("rejects.parquet", _parquet(refused))
+    folder.write_atomic("_info.json", timm_info(source.name, files))
+    return DatasetInfo(
+        name=source.name,
+        digest=_digest(manifest),
+        source=source.form,
+        plan=identity,
+        counts={split: splits[split] for split in get_args(Split)},
+        fates={**{fate: fates[fate] for fate in get_args(Fate)}, "refused": len(refused)},
+        flags=dict(sorted(flags.items())),
+        resizing=_resizing(tasks[0].resize, used),
+        shards=files,
+        classes=source.classes,
+        statistics=statistics,
+    )
+
+
+def _refused(rows: pa.Table) -> pa.Table:
+    return rows.filter(pc.field("reason").is_valid()).select(REJECTS_SCHEMA.names)
+
+
+def _resizing(resize: Resize | None, rows: pa.Table) -> Resizing | None:
+    if resize is None:
+        return None
+    images = pc.sum(pc.equal(rows["fate"], "resized")).as_py()
+    measured = rows["psnr"].drop_null().to_numpy()
+    median, worst = np.percentile(measured, [50, 5]).tolist() if len(measured) else (None, None)
+    return Resizing(resize.short_side, resize.quality, images, median, worst)
+
+
+def _digest(manifest: pa.Table) -> str:
+    """Names the content whatever the order and the shards: every key, label and image."""
+    columns = (manifest[name].to_pylist() for name in ("split", "key", "label", "sha256"))
+    lines = sorted(
+        f"{split} {key} {label} {sha}\n" for split, key, label, sha in zip(*columns, strict=True)
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def timm_info(name: str, files: Sequence[ShardFile]) -> bytes:
+    """``_info.json``, from which timm's WebDataset reader knows splits and sizes."""
+    splits = {}
+    for split, theirs in TIMM_SPLITS.items():
+        own = [file for file in files if file.name.startswith(f"{split}-")]
+        splits[theirs] = {
+            "name": theirs,
+            "num_samples": sum(file.samples for file in own),
+            "filenames": [file.name for file in own],
+            "shard_lengths": [file.samples for file in own],
+        }
+    return (json.dumps({"name": name, "splits": splits}, indent=1) + "\n").encode()
+
+
+def _seal(folder: Folder) -> None:
+    """Remove what is only of use on the way, and give ``dataset.json`` its name."""
+    _remove_work(folder)
+    if folder.path is not None:
+        (folder.path / _SEALED).rename(folder.path / "dataset.json")
+    else:
+        folder.write_atomic("dataset.json", folder.read(_SEALED))
+        folder.remove(_SEALED)
+
+
+def _remove_work(folder: Folder) -> None:
+    if folder.path is not None:
+        shutil.rmtree(folder.path / WORK, ignore_errors=True)
+    else:
+        for name in folder.list(WORK):
+            folder.remove(name)
+
+
+def _repair(
+    folder: Folder, identity: str, tasks: Sequence[ShardTask], run: Runner, progress: Progress
+) -> None:
+    """Make the shards anew that are missing from a finished data set."""
+    info = read_info(folder)
+    if info.plan != identity:
+        raise PipelineError(
+            f"{folder} is a data set of another source or made with other options",
+            "name another folder, or delete that one",
+        )
+    present = folder.children()
+    missing = [task for task in tasks if task.shard.name not in present]
+    with _alone_in(folder):
+        for done, (written, _) in enumerate(run(write_shard, missing), 1):
+            if read_rows(folder, written)[1] not in info.shards:
+                folder.remove(written.name)
+                raise PipelineError(
+                    f"{written.name} does not come out as it was: the source's files have changed",
+                    f"delete {folder} and run the same command; it is made anew",
+                )
+            progress("missing shards", done, len(missing))
+        _remove_work(folder)

@@ -1,0 +1,213 @@
+"""Write one shard: its tar whole or not at all, then the rows of the manifest that belong to it."""
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.dataset import MANIFEST_SCHEMA, REJECTS_SCHEMA, ShardFile
+from stages.shard.plan import PlannedSample, PlannedShard
+from stages.shard.quality import RefusedError, Resize, Stored, prepare
+from stages.storage import Folder
+
+# Files of a run that is under way; gone when the data set is finished.
+WORK = "_work"
+
+# Every 64th image of a shard tells what re-encoding cost.
+MEASURED_EVERY = 64
+
+BLOCK, RECORD = tarfile.BLOCKSIZE, tarfile.RECORDSIZE
+_CHUNK = 1 << 20
+# The checksum of a header is taken with blanks in its place.
+_HEADER = tarfile.TarInfo("").tobuf(tarfile.USTAR_FORMAT)
+_HEADER = _HEADER[:148] + b" " * 8 + _HEADER[156:]
+_ROWS_SCHEMA = pa.schema(
+    [
+        *MANIFEST_SCHEMA,
+        *(field for field in REJECTS_SCHEMA if field.name not in MANIFEST_SCHEMA.names),
+        ("psnr", pa.float32()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """All that a worker needs."""
+
+    shard: PlannedShard
+    folder: Folder
+    resize: Resize | None
+    check_pixels: bool
+
+
+def write_shard(task: ShardTask) -> tuple[PlannedShard, int]:
+    """Write a shard and, last, its rows; returns the shard and how many of its files were refused.
+
+    Raises:
+        PipelineError: the source cannot be read, or the destination not written.
+    """
+    stream = _TarStream(task)
+    task.folder.write_atomic(task.shard.name, cast(BinaryIO, stream))
+    table = pa.Table.from_pylist(stream.rows, schema=_ROWS_SCHEMA)
+    refused = table.num_rows - stream.samples
+    file = ShardFile(task.shard.name, stream.samples, stream.bytes, stream.sha256)
+    buffer = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({"shard": json.dumps(asdict(file))}), buffer)
+    task.folder.write_atomic(rows_name(task.shard), buffer.getvalue())
+    return task.shard, refused
+
+
+def rows_name(shard: PlannedShard) -> str:
+    """Where a finished shard's rows are kept until all are there."""
+    return f"{WORK}/{shard.name}.parquet"
+
+
+def read_rows(folder: Folder, shard: PlannedShard) -> tuple[pa.Table, ShardFile]:
+    """The rows of a finished shard, refused files among them, and its description."""
+    table = pq.read_table(io.BytesIO(folder.read(rows_name(shard))))
+    file = ShardFile(**json.loads(table.schema.metadata[b"shard"]))
+    return table.replace_schema_metadata(None), file
+
+
+class _TarStream(io.RawIOBase):
+    """A tar that is made while it is read, so that no more of it than a megabyte is in memory.
+
+    tarfile spends longer on a small member's header than the member takes to copy, and tells no offsets.
+
+    Attributes:
+        rows: of the samples so far, in the columns of `_ROWS_SCHEMA`.
+        samples: how many are in the tar.
+        bytes: length of the tar.
+        sha256: of the tar, once it is read to its end.
+    """
+
+    def __init__(self, task: ShardTask) -> None:
+        self._task = task
+        self._sha256 = hashlib.sha256()
+        self._chunks = self._hashed(self._joined())
+        self.rows: list[dict[str, Any]] = []
+        self.samples = self.bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """The next part of the tar, about a megabyte whatever ``size`` asks for; empty at the end."""
+        return next(self._chunks, b"")
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+    def _hashed(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        # Hashing lets go of the interpreter's lock, so another thread does it beside the writing.
+        with ThreadPoolExecutor(1) as thread:
+            hashing = None
+            for chunk in chunks:
+                if hashing is not None:
+                    hashing.result()
+                hashing = thread.submit(self._sha256.update, chunk)
+                yield chunk
+
+    def _joined(self) -> Iterator[bytes]:
+        parts: list[bytes] = []
+        size = 0
+        for part in self._parts():
+            parts.append(part)
+            size += len(part)
+            if size >= _CHUNK:
+                yield b"".join(parts)
+                parts, size = [], 0
+        yield b"".join(parts)
+
+    def _parts(self) -> Iterator[bytes]:
+        for place, sample in enumerate(self._task.shard.samples):
+            data = sample.image.read()
+            try:
+                stored = prepare(
+                    data,
+                    sample.image.name,
+                    self._task.resize,
+                    check_pixels=self._task.check_pixels,
+                    measure=place % MEASURED_EVERY == 0,
+                )
+            except RefusedError as refused:
+                self.rows.append(self._common(sample) | _refusal(data, str(refused)))
+                continue
+            extension = "png" if stored.format == "PNG" else "jpg"
+            image = tar_member(f"{sample.image.key}.{extension}", stored.data)
+            label = tar_member(f"{sample.image.key}.cls", str(sample.label).encode())
+            offset = self.bytes + BLOCK
+            self.rows.append(self._common(sample) | _sample(sample, data, stored, offset))
+            self.samples += 1
+            for part in (*image, *label):
+                self.bytes += len(part)
+                yield part
+        end = bytes(2 * BLOCK + -(self.bytes + 2 * BLOCK) % RECORD)
+        self.bytes += len(end)
+        yield end
+
+    def _common(self, sample: PlannedSample) -> dict[str, Any]:
+        image = sample.image
+        return {
+            "key": image.key,
+            "split": image.split,
+            "label": sample.label,
+            "synset": image.synset,
+            "shard": self._task.shard.name,
+            "source": image.origin,
+        }
+
+
+def _sample(sample: PlannedSample, data: bytes, stored: Stored, offset: int) -> dict[str, Any]:
+    across, down = stored.scale
+    sha256 = hashlib.sha256(stored.data).hexdigest()
+    return {
+        "offset": offset,
+        "size": len(stored.data),
+        "width": stored.width,
+        "height": stored.height,
+        "format": stored.format,
+        "mode": stored.mode,
+        "boxes": [
+            {
+                "xmin": box.xmin * across,
+                "ymin": box.ymin * down,
+                "xmax": box.xmax * across,
+                "ymax": box.ymax * down,
+            }
+            for box in sample.image.boxes
+        ],
+        "fate": stored.fate,
+        "flags": stored.flags,
+        "sha256": sha256,
+        "original_sha256": None if stored.fate == "kept" else hashlib.sha256(data).hexdigest(),
+        "psnr": stored.psnr,
+    }
+
+
+def _refusal(data: bytes, reason: str) -> dict[str, Any]:
+    return {
+        "reason": reason,
+        "source_size": len(data),
+        "original_sha256": hashlib.sha256(data).hexdigest(),
+    }
+
+
+def tar_member(name: str, data: bytes) -> tuple[bytes, bytes, bytes]:
+    """A regular file in the USTAR format: its header, its content, and zeros up to the next block.
+
+    Everything but name and size is constant, so that equal samples make equal tars.
+    """
+    header = bytearray(_HEADER)
+    header[: len(name)] = name.encode()
+    header[124:135] = b"%011o" % len(data)
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header), data, bytes(-len(data) % BLOCK)

@@ -1,0 +1,79 @@
+"""Do many independent things at once: in this process, or in several. On Ray: `cluster.shard`."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Protocol, TypeVar
+
+from stages.errors import PipelineError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# Tasks handed out for each worker: one at work and one to go on with, so that a data set of any size
+# needs the memory of a few tasks.
+IN_FLIGHT = 2
+
+
+class Runner(Protocol):
+    """Applies a function to items, and yields the results as they come, in any order.
+
+    The function and the items must pickle. The first error ends it.
+    """
+
+    def __call__(self, function: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
+        """Apply ``function`` to each of ``items``."""
+
+
+def alone(function: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
+    """One after the other, in this process."""
+    yield from map(function, items)
+
+
+def processes(count: int) -> Runner:
+    """In ``count`` processes of this machine, which end with this one however it ends.
+
+    Raises:
+        PipelineError: (the runner) one of them was killed.
+    """
+    if count == 1:
+        return alone
+
+    def run(function: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
+        # Spawned, not forked: a fork would inherit the threads' locks of Arrow or Ray.
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent)
+        try:
+            pending: set[Future[R]] = set()
+            for item in items:
+                pending.add(pool.submit(function, item))
+                if len(pending) == count * IN_FLIGHT:
+                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        except BrokenProcessPool as error:
+            raise PipelineError(
+                "a worker process was killed, perhaps for want of memory",
+                "run the same command again, with fewer --workers; it goes on where it was",
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    return run
+
+
+def _end_with_parent() -> None:
+    # A worker would wait for ever for the next task of a parent that was killed.
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
