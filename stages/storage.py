@@ -61,6 +61,12 @@ class Folder:
             re.sub(r"://[^/@]*@", "://", self.url.split("?")[0]) if self.path is None else self.url
         )
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Folder) and self.url == other.url
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
     def __repr__(self) -> str:
         return f"open_folder({str(self)!r})"
 
