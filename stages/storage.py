@@ -178,7 +178,8 @@ class Folder:
                 return
             filesystem, root = self._open()
             path = _join(root, self._checked(name))
-            output = filesystem.open_output_stream(path)
+            # By default Arrow compresses what is called .gz, compressed or not.
+            output = filesystem.open_output_stream(path, compression=None)
             try:
                 shutil.copyfileobj(stream, output, _READ_AHEAD)
             except BaseException:

@@ -38,7 +38,7 @@ __all__ = [
     "read_classes",
 ]
 
-# The surest marks first: archives win over what was unpacked beside them.
+# The surest marks first. What looks like one form and is incomplete is refused, not tried as the next.
 LAYOUTS: tuple[Layout, ...] = (
     sharded.LAYOUT,
     archives.LAYOUT,
@@ -105,16 +105,9 @@ def _recognise(folder: Folder) -> Layout:
         raise PipelineError(f"{folder} does not exist", f"{_KNOWN}; or {_EMBEDDED}")
     if folder.path is not None and not folder.path.is_dir():
         raise PipelineError(f"{folder} is a file, not a folder", "give the folder that holds it")
-    refused = None
-    for layout in LAYOUTS:
-        if layout.found(folder):
-            try:
-                layout.check(folder)
-            except PipelineError as error:
-                refused = refused or error  # of several, the one with the surest marks
-            else:
-                return layout
-    if refused is not None:
-        raise refused
-    inside = ", ".join(folder.children()[:5]) or "nothing"
-    raise PipelineError(f"{folder} holds no images in a form that is known, but {inside}", _KNOWN)
+    layout = next((layout for layout in LAYOUTS if layout.found(folder)), None)
+    if layout is None:
+        inside = ", ".join(folder.children()[:5]) or "nothing"
+        raise PipelineError(f"{folder} holds no images in a form that is known, but {inside}", _KNOWN)
+    layout.check(folder)
+    return layout

@@ -34,7 +34,9 @@ _GIVE = (
 
 
 def _found(folder: Folder) -> bool:
-    return not {TRAIN_ARCHIVE, VAL_ARCHIVE}.isdisjoint(folder.children())
+    # Both win over what was unpacked beside them, and one left over does not hide that.
+    archives, present = {TRAIN_ARCHIVE, VAL_ARCHIVE}, set(folder.children())
+    return archives <= present or (bool(archives & present) and "train/" not in present)
 
 
 def _check(folder: Folder) -> None:

@@ -26,7 +26,8 @@ WORDS = "LOC_synset_mapping.txt"
 
 
 def _found(folder: Folder) -> bool:
-    return bool({"ILSVRC/", "CLS-LOC/", "Data/", VAL_LABELS} & set(folder.children()))
+    present = set(folder.children())
+    return bool({"ILSVRC/", "CLS-LOC/", "Data/", VAL_LABELS} & present) and "train/" not in present
 
 
 def _check(folder: Folder) -> None:

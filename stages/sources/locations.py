@@ -22,7 +22,7 @@ class Location(Protocol):
 
     @property
     def size(self) -> int:
-        """Bytes, known without reading; of a Parquet row the mean of its row group."""
+        """Bytes, known without reading; of a Parquet row about the mean of its row group."""
 
     def read(self) -> bytes:
         """The encoded image. Raises `PipelineError` where it cannot be had."""

@@ -30,10 +30,11 @@ def _found(folder: Folder) -> bool:
 
 
 def _check(folder: Folder) -> None:
-    """The splits' files may lie at any depth; `_read` lists them."""
+    _files(folder)
 
 
-def _read(folder: Folder) -> Source:
+def _files(folder: Folder) -> dict[str, Split | None]:
+    """Every Parquet file's split, None for test."""
     files = [name for name in folder.list() if name.endswith(".parquet")]
     splits = {name: _split(folder, name) for name in files}
     for split in ("train", "val"):
@@ -42,6 +43,11 @@ def _read(folder: Folder) -> Source:
                 f"{folder} has Parquet files but none of the {split} split",
                 "fetch both splits into one folder (data/train-*.parquet, data/validation-*.parquet)",
             )
+    return splits
+
+
+def _read(folder: Folder) -> Source:
+    splits = _files(folder)
     images = [
         image
         for file, split in splits.items()

@@ -2,8 +2,6 @@ from pathlib import Path
 
 import pytest
 
-from stages.sources import CLASSES
-from tests.conftest import cut
 from tests.sources.originals import Originals, read_originals
 
 
