@@ -30,7 +30,7 @@ MANIFEST_SCHEMA = pa.schema(
         ("key", pa.string()),  # the sample's name in its shard
         ("split", pa.string()),  # train | val
         ("label", pa.int32()),  # place of the synset among this data set's sorted synsets
-        ("synset", pa.string()),  # WordNet id
+        ("synset", pa.string()),  # WordNet id, or the class's own name
         ("shard", pa.string()),  # file name in this folder
         ("offset", pa.int64()),  # of the image's first byte in the shard
         ("size", pa.int64()),  # bytes
@@ -41,12 +41,9 @@ MANIFEST_SCHEMA = pa.schema(
         ("boxes", pa.list_(BOX)),  # of the object, in pixels of the image as stored here
         ("fate", pa.string()),  # kept | converted | resized, see stages.shard.quality
         ("flags", pa.list_(pa.string())),  # what was odd about the file
-        ("source", pa.string()),  # archive member the bytes came from
+        ("source", pa.string()),  # file, archive member or row the bytes came from
         ("sha256", pa.string()),
-        (
-            "original_sha256",
-            pa.string(),
-        ),  # of the source's bytes where they are not these, else null
+        ("original_sha256", pa.string()),  # of the source's bytes where they differ, else null
     ]
 )
 REJECTS_SCHEMA = pa.schema(
@@ -71,10 +68,16 @@ class Box:
 
 @dataclass(frozen=True)
 class ImageClass:
-    """One class: its WordNet id, the devkit's ILSVRC2012_ID (1 to 1000) and its words."""
+    """One class.
+
+    Attributes:
+        synset: its WordNet id; of a class that has none (CIFAR's, MNIST's) its own name.
+        ilsvrc_id: the devkit's ILSVRC2012_ID, 1 to 1000; None where it is not known or has none.
+        words: what it is called.
+    """
 
     synset: str
-    ilsvrc_id: int
+    ilsvrc_id: int | None
     words: str
 
 

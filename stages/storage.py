@@ -61,6 +61,12 @@ class Folder:
             re.sub(r"://[^/@]*@", "://", self.url.split("?")[0]) if self.path is None else self.url
         )
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Folder) and self.url == other.url
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
     def __repr__(self) -> str:
         return f"open_folder({str(self)!r})"
 
@@ -172,7 +178,8 @@ class Folder:
                 return
             filesystem, root = self._open()
             path = _join(root, self._checked(name))
-            output = filesystem.open_output_stream(path)
+            # By default Arrow compresses what is called .gz, compressed or not.
+            output = filesystem.open_output_stream(path, compression=None)
             try:
                 shutil.copyfileobj(stream, output, _READ_AHEAD)
             except BaseException:

@@ -1,5 +1,6 @@
 """A local folder and an object store answer alike, and nothing leads out of them."""
 
+import gzip
 import io
 import os
 import pickle
@@ -53,6 +54,15 @@ def test_a_span_beyond_the_end_is_an_error(folder: Folder) -> None:
     folder.write_atomic("x", b"0123456789")
     with pytest.raises(PipelineError, match="ends before byte 12"):
         folder.read("x", 8, 4)
+
+
+def test_a_suffix_changes_nothing(folder: Folder) -> None:
+    """Arrow's streams compress by suffix; a downloaded .gz would come back compressed twice."""
+    packed = gzip.compress(b"0123456789")
+    for name in ("x.gz", "x.zst", "x.bz2", "x.lz4"):
+        folder.write_atomic(name, packed)
+        assert folder.read(name) == packed
+        assert folder.size(name) == len(packed)
 
 
 class _Breaks(io.BytesIO):

@@ -167,20 +167,20 @@ def _flags(image: Image.Image, format: str) -> tuple[str, ...]:
         orientation = _orientation(image)
         if orientation is None:
             found.append("exif-broken")
-        elif orientation != 1:
+        elif orientation > 1:
             found.append("exif-rotated")
     return tuple(sorted(found))
 
 
 def _orientation(image: Image.Image) -> int | None:
-    """1 (upright) to 8; None where the EXIF data cannot be read."""
+    """0 (unspecified), 1 (upright) to 8; None where the EXIF data cannot be read."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
             value = image.getexif().get(ExifTags.Base.Orientation, 1)
         except Exception:  # as varied as the damage
             return None
-    return value if value in range(1, 9) else None
+    return value if value in range(9) else None
 
 
 def _decode(image: Image.Image) -> Image.Image:

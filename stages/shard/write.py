@@ -20,8 +20,8 @@ from stages.storage import Folder
 # Files of a run that is under way; gone when the data set is finished.
 WORK = "_work"
 
-# Every 64th image of a shard tells what re-encoding cost.
-MEASURED_EVERY = 64
+# Every 16th image of a shard tells what re-encoding cost.
+MEASURED_EVERY = 16
 
 BLOCK, RECORD = tarfile.BLOCKSIZE, tarfile.RECORDSIZE
 _CHUNK = 1 << 20
