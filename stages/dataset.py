@@ -135,6 +135,7 @@ class DatasetInfo:
     Attributes:
         name: what people call it.
         digest: 12 hexadecimal digits over every sample's key, label and bytes.
+        manifest_sha256: of ``manifest.parquet``.
         source: where it was made from, and how it was recognised.
         plan: names what determines every byte: the source's index, the seed and the options.
         counts: images in each split.
@@ -147,6 +148,7 @@ class DatasetInfo:
 
     name: str
     digest: str
+    manifest_sha256: str
     source: str
     plan: str
     counts: dict[str, int]

@@ -226,12 +226,14 @@ def _describe(
     array = io.BytesIO()
     np.save(array, mean_image, allow_pickle=False)
     folder.write_atomic("mean_image.npy", array.getvalue())
-    folder.write_atomic("manifest.parquet", _parquet(manifest))
+    content = _parquet(manifest)
+    folder.write_atomic("manifest.parquet", content)
     folder.write_atomic("rejects.parquet", _parquet(refused))
     folder.write_atomic("_info.json", timm_info(source.name, files))
     return DatasetInfo(
         name=source.name,
-        digest=_digest(manifest),
+        digest=content_digest(manifest),
+        manifest_sha256=hashlib.sha256(content).hexdigest(),
         source=source.form,
         plan=identity,
         counts={split: splits[split] for split in get_args(Split)},
@@ -257,8 +259,8 @@ def _resizing(resize: Resize | None, rows: pa.Table) -> Resizing | None:
     return Resizing(resize.short_side, resize.quality, images, median, worst)
 
 
-def _digest(manifest: pa.Table) -> str:
-    """Names the content whatever the order and the shards: every key, label and image."""
+def content_digest(manifest: pa.Table) -> str:
+    """Twelve digits that name the content whatever the order and the shards: every key, label and image."""
     columns = (manifest[name].to_pylist() for name in ("split", "key", "label", "sha256"))
     lines = sorted(
         f"{split} {key} {label} {sha}\n" for split, key, label, sha in zip(*columns, strict=True)

@@ -1,0 +1,51 @@
+"""Check a data set: hashes, counts, the order of labels, and whether every image decodes.
+
+python -m pipeline.verify DEST
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from pipeline import cli
+from pipeline.shard import runner
+from stages.errors import PipelineError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Check a data set that `pipeline.shard` made: hashes of shards and samples, counts, the order of
+    labels, and whether every image decodes. Says of everything that is wrong what to do about it."""
+
+    dataset: Annotated[str, tyro.conf.Positional]
+    """The data set's folder (path or URL)."""
+    launcher: Literal["ray", "inline"] = "inline"
+    """Check the shards in processes of this machine, or as Ray tasks."""
+    workers: int | None = None
+    """Shards checked at a time (default: one a CPU)."""
+    decode: bool = True
+    """Decode every image, which is what takes long."""
+    debug: bool = False
+    """Show the stack trace of an error."""
+
+
+def _verify(options: Options) -> None:
+    # Here and not above: --help needs neither Arrow nor numpy.
+    from pipeline.progress import Progress
+    from stages.verify import verify
+
+    with Progress() as progress, runner(options.launcher, options.workers) as run:
+        findings = verify(options.dataset, decode=options.decode, run=run, progress=progress.count)
+        for finding in findings:
+            progress.line("found", str(finding))
+        if findings:
+            raise PipelineError(
+                f"{options.dataset} has {len(findings):,} fault{'s' * (len(findings) > 1)}",
+                "do for each what stands below it, then verify again",
+            )
+        progress.line("verify", f"{options.dataset} is whole")
+
+
+if __name__ == "__main__":
+    cli.main(Options, _verify)
