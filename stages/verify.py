@@ -84,11 +84,19 @@ def verify(
     folder = open_folder(root)
     info = read_info(folder)
     findings = [*_folder(folder, info), *_classes(info), *_beside(folder, info)]
-    try:
-        manifest = _table(folder, "manifest.parquet", MANIFEST_SCHEMA)
-        rejects = _table(folder, "rejects.parquet", REJECTS_SCHEMA)
-    except PipelineError as error:
-        return [*findings, Finding("manifest.parquet", error.problem, error.fix)]
+    tables: list[pa.Table] = []
+    for name, schema in (
+        ("manifest.parquet", MANIFEST_SCHEMA),
+        ("rejects.parquet", REJECTS_SCHEMA),
+    ):
+        if folder.exists(name):
+            try:
+                tables.append(_table(folder, name, schema))
+            except PipelineError as error:
+                findings.append(Finding(name, error.problem, error.fix))
+    if len(tables) < 2:
+        return findings  # of the shards nothing can be said without them
+    manifest, rejects = tables
     findings += [*_manifest(folder, info, manifest), *_counts(info, manifest, rejects)]
     present = folder.list()
     known = {file.sha256: file.name for file in info.shards}
@@ -161,9 +169,9 @@ def _table(folder: Folder, name: str, schema: pa.Schema) -> pa.Table:
     try:
         table = pq.read_table(io.BytesIO(folder.read(name)))
     except pa.ArrowException as error:
-        raise PipelineError(f"{name} cannot be read: {error}", _MAKE_ANEW) from error
+        raise PipelineError(f"cannot be read: {error}", _MAKE_ANEW) from error
     if table.schema != schema:
-        raise PipelineError(f"{name} has other columns than a data set's", _MAKE_ANEW)
+        raise PipelineError("has other columns than a data set's", _MAKE_ANEW)
     return table
 
 
@@ -280,8 +288,7 @@ def _damage(task: _Task, data: bytes, rows: Sequence[dict[str, Any]]) -> str | N
         != row["sha256"]
     ]
     length = f"{len(data):,} bytes long instead of {task.file.bytes:,}"
-    what = "other bytes than were written" if len(data) == task.file.bytes else f"is {length}"
-    what = f"has {what}" if len(data) == task.file.bytes else what
+    what = "has other bytes than were written" if len(data) == task.file.bytes else f"is {length}"
     if not spoilt:
         return f"{what}, all outside its images"
     return f"{what}: {len(spoilt):,} of {len(rows):,} images are damaged or lost, first {spoilt[0]}"

@@ -1,21 +1,27 @@
 """Shards hold the original bytes, plain WebDataset reads them, and they appear whole or not at all."""
 
+import contextlib
 import hashlib
+import io
+import subprocess
 import tarfile
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import webdataset
-from PIL import Image
+from PIL import ExifTags, Image
 
-from stages.dataset import Dataset, is_dataset
+from stages.dataset import Box, Dataset, is_dataset
 from stages.errors import PipelineError
-from stages.shard import shard
-from stages.sources import CLASSES, GROUND_TRUTH, TRAIN_ARCHIVE, VAL_ARCHIVE, open_source
-from tests.conftest import tar_of
+from stages.shard import Resize, shard
+from stages.sources import open_source
+from stages.workers import processes
+from tests.conftest import command
 
 
 def test_original_bytes_at_the_manifest_offsets(source: Path, dataset: Dataset) -> None:
@@ -77,47 +83,327 @@ def test_statistics_are_those_of_the_pixels(dataset: Dataset) -> None:
     )
 
 
-def test_the_same_source_gives_the_same_bytes(source: Path, tmp_path: Path) -> None:
-    first, second = tmp_path / "a", tmp_path / "b"
-    assert shard(open_source(source), first) == shard(open_source(source), second)
-    names = sorted(path.name for path in first.iterdir())
-    assert names == sorted(path.name for path in second.iterdir())
-    for name in names:
-        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+def test_timm_reads_the_shards(dataset: Dataset) -> None:
+    from timm.data.readers.reader_wds import ReaderWds
+
+    for split, theirs in (("train", "train"), ("val", "validation")):
+        samples = dataset.samples(split)
+        reader = ReaderWds(str(dataset.root), split=theirs)
+        read = [(np.asarray(image), label) for image, label in reader]
+        assert len(read) == reader.num_samples == len(samples)
+        for index, (pixels, label) in enumerate(read):
+            assert label == samples.labels[index]
+            expected = Image.open(io.BytesIO(samples.read(index))).convert("RGB")
+            assert (pixels == np.asarray(expected)).all()
 
 
-def test_a_bad_image_leaves_nothing_behind(source: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "source"
-    folder.mkdir()
-    (folder / CLASSES).write_text((source / CLASSES).read_text())
-    with tarfile.open(source / TRAIN_ARCHIVE) as old:
-        members = [(m.name, old.extractfile(m).read()) for m in old.getmembers()]
-    name = members[0][0].removesuffix(".tar")
-    spoilt = tar_of([(f"{name}_1.JPEG", b"<html>not an image</html>")])
-    (folder / TRAIN_ARCHIVE).write_bytes(tar_of([(members[0][0], spoilt), *members[1:]]))
-    for file in (VAL_ARCHIVE, GROUND_TRUTH):
-        (folder / file).symlink_to(source / file)
-    with pytest.raises(PipelineError, match=f"{name}_1.JPEG.*not a readable image"):
-        shard(open_source(folder), tmp_path / "out" / "data")
-    assert list((tmp_path / "out").iterdir()) == []
+def test_the_bytes_depend_on_source_and_seed_and_not_on_the_workers(
+    source: Path, tmp_path: Path
+) -> None:
+    found = open_source(source)
+    shard(found, tmp_path / "a", shard_bytes=50_000)
+    shard(found, tmp_path / "b", shard_bytes=50_000, run=processes(2))
+    shard(found, tmp_path / "c", shard_bytes=50_000, seed=1)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    first, other = Dataset(tmp_path / "a"), Dataset(tmp_path / "c")
+    assert first.info.digest == other.info.digest
+    assert first.samples("train").keys != other.samples("train").keys
 
 
-def test_a_killed_attempt_is_swept_and_done_again(source: Path, tmp_path: Path) -> None:
-    (tmp_path / ".data.partial").mkdir()
-    (tmp_path / ".data.partial" / "train-000000.tar").write_bytes(b"half")
-    assert not is_dataset(tmp_path / "data")
+def test_shards_are_cut_by_bytes(dataset: Dataset) -> None:
+    sizes = [file.bytes for file in dataset.info.shards if file.name.startswith("train")]
+    assert all(100_000 < size < 250_000 for size in sizes[:-1])  # of small images much is padding
+    for file in dataset.info.shards:
+        data = (dataset.root / file.name).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (file.bytes, file.sha256)
+        with tarfile.open(dataset.root / file.name) as tar:
+            assert len(tar.getmembers()) == 2 * file.samples
+
+
+def test_boxes_go_along(source: Path, tmp_path: Path) -> None:
+    found = open_source(source)
+    boxed = tuple(replace(image, boxes=(Box(1, 2, 30, 40),)) for image in found.images)
+    shard(replace(found, images=boxed), tmp_path / "data")
+    rows = pq.read_table(tmp_path / "data" / "manifest.parquet").to_pylist()
+    assert all(row["boxes"] == [{"xmin": 1, "ymin": 2, "xmax": 30, "ymax": 40}] for row in rows)
+
+
+# What is odd about each file, what becomes of it and what is noted of it.
+FATES = {
+    "plain": ("kept", []),
+    "grey": ("kept", ["grayscale"]),
+    "progressive": ("kept", ["progressive"]),
+    "rotated": ("kept", ["exif-rotated"]),
+    "broken_exif": ("kept", ["exif-broken"]),
+    "trailing": ("kept", []),
+    "cmyk": ("converted", ["cmyk"]),
+    "png": ("converted", ["png"]),
+    "palette": ("converted", ["png"]),
+    "gif": ("converted", ["gif"]),
+    "bmp": ("converted", ["bmp"]),
+    "webp": ("converted", ["webp"]),
+    "truncated": ("refused", "truncated or damaged"),
+    "cut_in_header": ("refused", "not an image"),
+    "empty": ("refused", "empty"),
+    "html": ("refused", "HTML"),
+    "random": ("refused", "not an image"),
+    "one_pixel": ("refused", "one pixel wide or high"),
+    "deep": ("refused", "pixels of mode I;16"),
+}
+
+
+def odd_files() -> dict[str, bytes]:
+    """A file of each kind, all of them to be named .JPEG."""
+    x, y = np.meshgrid(np.arange(96), np.arange(80))
+    pixels = np.stack([x * 2, y * 3, x + y], axis=2).astype(np.uint8)
+    image = Image.fromarray(pixels)
+
+    def encoded(image: Image.Image, format: str = "JPEG", **options: object) -> bytes:
+        buffer = io.BytesIO()
+        image.save(buffer, format, **options)
+        return buffer.getvalue()
+
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    plain = encoded(image, quality=90)
+    return {
+        "plain": plain,
+        "grey": encoded(image.convert("L")),
+        "progressive": encoded(image, progressive=True),
+        "rotated": encoded(image, exif=turned),
+        "broken_exif": encoded(image, exif=b"Exif\0\0corrupted by a bad editor"),
+        "trailing": plain + b"\0\0camera",
+        "cmyk": encoded(image.convert("CMYK")),
+        "png": encoded(image, "PNG"),
+        "palette": encoded(image.convert("P"), "PNG"),
+        "gif": encoded(image, "GIF"),
+        "bmp": encoded(image, "BMP"),
+        "webp": encoded(image, "WEBP", lossless=True),
+        "truncated": plain[: len(plain) // 2],
+        "cut_in_header": plain[:100],
+        "empty": b"",
+        "html": b"\n<!DOCTYPE html><title>This photo is no longer available</title>",
+        "random": np.random.default_rng(0).bytes(1000),
+        "one_pixel": encoded(image.resize((1, 1))),
+        "deep": encoded(Image.fromarray(x.astype(np.uint16) * 600), "PNG"),
+    }
+
+
+def folder_of(files: dict[str, bytes], root: Path) -> Path:
+    """A source of one class with these files as its training images."""
+    for split in ("train", "val"):
+        (root / split / "n01440764").mkdir(parents=True)
+    for name, data in files.items():
+        (root / "train" / "n01440764" / f"{name}.JPEG").write_bytes(data)
+    (root / "val" / "n01440764" / "val.JPEG").write_bytes(odd_files()["plain"])
+    return root
+
+
+def test_every_odd_file_has_its_fate(tmp_path: Path) -> None:
+    files = odd_files()
+    info = shard(open_source(folder_of(files, tmp_path / "source")), tmp_path / "data")
+    rows = {row["source"]: row for row in manifest_of(tmp_path / "data") if row["split"] == "train"}
+    rejects = pq.read_table(tmp_path / "data" / "rejects.parquet").to_pylist()
+    reasons = {row["source"]: row for row in rejects}
+    assert rows.keys() | reasons.keys() == {f"train/n01440764/{name}.JPEG" for name in files}
+    samples = Dataset(tmp_path / "data").samples("train")
+    stored = {key: samples.read(index) for index, key in enumerate(samples.keys)}
+    for name, (fate, noted) in FATES.items():
+        source, digest = f"train/n01440764/{name}.JPEG", hashlib.sha256(files[name]).hexdigest()
+        if fate == "refused":
+            assert (reasons[source]["reason"], reasons[source]["original_sha256"]) == (
+                noted,
+                digest,
+            )
+            continue
+        row = rows[source]
+        assert (row["fate"], row["flags"], row["format"]) == (fate, noted, "JPEG"), name
+        data = stored[row["key"]]
+        assert hashlib.sha256(data).hexdigest() == row["sha256"]
+        if fate == "kept":
+            assert data == files[name]
+            assert row["original_sha256"] is None
+        else:
+            assert row["original_sha256"] == digest
+            assert row["mode"] == "RGB"
+            before, after = (
+                np.asarray(Image.open(io.BytesIO(image)).convert("RGB"), np.float32)
+                for image in (files[name], data)
+            )
+            assert np.abs(after - before).mean() < 6, name
+    counted = Counter(fate for fate, _ in FATES.values())
+    counted["kept"] += 1  # the validation image
+    assert info.fates == {"resized": 0, **counted}
+    assert info.flags["png"] == 2
+
+
+def test_a_png_that_says_so_is_kept(tmp_path: Path) -> None:
+    data = odd_files()["png"]
+    source = folder_of({}, tmp_path / "source")
+    (source / "train" / "n01440764" / "a.png").write_bytes(data)
     shard(open_source(source), tmp_path / "data")
-    assert is_dataset(tmp_path / "data")
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    dataset = Dataset(tmp_path / "data")
+    assert dataset.samples("train").read(0) == data
+    sample = next(
+        iter(webdataset.WebDataset(str(tmp_path / "data" / "train-000000.tar"), shardshuffle=False))
+    )
+    assert sample["png"] == data
+
+
+def test_pixels_that_end_early_inside_a_whole_file_are_found_when_asked_for(tmp_path: Path) -> None:
+    damaged = odd_files()["png"]
+    damaged = damaged[:60] + damaged[-40:]  # its end marker is there
+    source = folder_of({"plain": odd_files()["plain"]}, tmp_path / "source")
+    (source / "train" / "n01440764" / "a.png").write_bytes(damaged)
+    with pytest.raises(PipelineError, match="--check-pixels"):
+        shard(open_source(source), tmp_path / "unchecked")
+    info = shard(open_source(source), tmp_path / "checked", check_pixels=True)
+    assert info.fates["refused"] == 1
+
+
+def test_too_many_refused_files_stop_the_run(tmp_path: Path) -> None:
+    files = {f"bad_{i}": b"<html>" for i in range(11)} | {"plain": odd_files()["plain"]}
+    source = open_source(folder_of(files, tmp_path / "source"))
+    with pytest.raises(PipelineError, match=r"11 files .* more than the 10 .* \(HTML\)"):
+        shard(source, tmp_path / "data")
+    assert not is_dataset(tmp_path / "data")
+    assert len(pq.read_table(tmp_path / "data" / "rejects.parquet")) == 11
+    with pytest.raises(PipelineError, match="11 files"):  # going on changes nothing
+        shard(source, tmp_path / "data")
+
+
+def test_resizing_keeps_the_picture_and_tells_the_loss(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 256, (6, 9, 3), np.uint8))
+    image = small.resize((90, 60), Image.Resampling.BICUBIC)
+    files = {}
+    for name, size in (("large", (90, 60)), ("tall", (60, 91)), ("small", (40, 30))):
+        buffer = io.BytesIO()
+        image.resize(size).save(buffer, "JPEG", quality=95)
+        files[name] = buffer.getvalue()
+    found = open_source(folder_of(files, tmp_path / "source"))
+    boxed = tuple(replace(item, boxes=(Box(15, 15, 60, 30),)) for item in found.images)
+    info = shard(replace(found, images=boxed), tmp_path / "data", resize=Resize(32))
+    rows = {Path(row["source"]).stem: row for row in manifest_of(tmp_path / "data")}
+    assert {name: (row["width"], row["height"], row["fate"]) for name, row in rows.items()} == {
+        "large": (48, 32, "resized"),
+        "tall": (32, 48, "resized"),
+        "small": (40, 30, "kept"),
+        "val": (38, 32, "resized"),
+    }
+    assert rows["large"]["boxes"] == [{"xmin": 8, "ymin": 8, "xmax": 32, "ymax": 16}]
+    assert rows["small"]["boxes"] == [{"xmin": 15, "ymin": 15, "xmax": 60, "ymax": 30}]
+    assert rows["large"]["original_sha256"] == hashlib.sha256(files["large"]).hexdigest()
+    samples = Dataset(tmp_path / "data").samples("train")
+    stored = Image.open(io.BytesIO(samples.read(samples.keys.index(rows["large"]["key"]))))
+    expected = Image.open(io.BytesIO(files["large"])).resize((48, 32), Image.Resampling.BICUBIC)
+    difference = np.asarray(stored, np.float32) - np.asarray(expected, np.float32)
+    assert 10 * np.log10(255**2 / np.square(difference).mean()) > 25
+    assert info.resizing is not None
+    assert (info.resizing.short_side, info.resizing.images) == (32, 3)
+    assert 25 < info.resizing.psnr_worst <= info.resizing.psnr_median < 60
+
+
+def test_only_missing_shards_of_a_finished_data_set_are_made_anew(
+    source: Path, tmp_path: Path
+) -> None:
+    found = open_source(source)
+    info = shard(found, tmp_path / "data", shard_bytes=50_000)
+    whole = contents(tmp_path / "data")
+    (tmp_path / "data" / "train-000001.tar").unlink()
+    untouched = (tmp_path / "data" / "train-000000.tar").stat()
+    assert shard(found, tmp_path / "data", shard_bytes=50_000) == info
+    assert contents(tmp_path / "data") == whole
+    assert (tmp_path / "data" / "train-000000.tar").stat() == untouched
+    with pytest.raises(PipelineError, match="made with other options"):
+        shard(found, tmp_path / "data", shard_bytes=60_000)
+
+
+def test_a_source_that_has_changed_since_is_noticed(tmp_path: Path) -> None:
+    files = odd_files()
+    source = folder_of({"plain": files["plain"]}, tmp_path / "source")
+    shard(open_source(source), tmp_path / "data")
+    (tmp_path / "data" / "train-000000.tar").unlink()
+    other = bytearray(files["plain"])
+    other[-3] ^= 1
+    (source / "train" / "n01440764" / "plain.JPEG").write_bytes(other)
+    with pytest.raises(PipelineError, match="files have changed"):
+        shard(open_source(source), tmp_path / "data")
+    assert not (tmp_path / "data" / "train-000000.tar").exists()
+
+
+def test_other_peoples_files_are_left_alone(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("...")
+    with pytest.raises(PipelineError, match="is not empty"):
+        shard(open_source(source), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_two_runs_at_once_in_one_folder(source: Path, tmp_path: Path) -> None:
+    found = open_source(source)
+
+    def second(what: str, done: int, of: int) -> None:
+        with pytest.raises(PipelineError, match="another run"):
+            shard(found, tmp_path / "data")
+
+    shard(found, tmp_path / "data", progress=second)
 
 
 def test_too_little_room_is_said_before_writing(source: Path, tmp_path: Path) -> None:
     found = open_source(source)
-    location = replace(found.images[0].location, size=1 << 60)
-    huge = replace(found, images=(replace(found.images[0], location=location),))
+    image = found.images[0]
+    huge = replace(found, images=(replace(image, location=replace(image.location, size=1 << 60)),))
     with pytest.raises(PipelineError, match=r"needs \d+\.\d GiB"):
         shard(huge, tmp_path / "data")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_leaves_something_to_go_on_with(source: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("may not mount a small disk")
+    try:
+        found = open_source(source)
+        filling = disk / "filling"
+
+        def fill(what: str, done: int, of: int) -> None:
+            with contextlib.suppress(OSError), filling.open("wb") as file:
+                while True:
+                    file.write(bytes(1 << 14))
+
+        with pytest.raises(PipelineError, match=r"no room is left for .*/data/"):
+            shard(found, disk / "data", shard_bytes=50_000, progress=fill)
+        finished = list((disk / "data").glob("*.tar"))
+        assert finished
+        assert not is_dataset(disk / "data")
+        before = {path.name: path.stat().st_mtime_ns for path in finished}
+        filling.unlink()
+        shard(found, disk / "data", shard_bytes=50_000)
+        after = {path.name: path.stat().st_mtime_ns for path in finished}
+        assert after == before
+        shard(found, tmp_path / "data", shard_bytes=50_000)
+        assert contents(disk / "data") == contents(tmp_path / "data")
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_ray_tasks_write_the_same_bytes(source: Path, tmp_path: Path) -> None:
+    options = ["--shard-bytes", "50000"]
+    ray = command("pipeline.shard", source, tmp_path / "ray", *options, "--launcher", "ray")
+    assert ray.returncode == 0, ray.stderr
+    inline = command("pipeline.shard", source, tmp_path / "inline", *options, "--workers", "1")
+    assert inline.returncode == 0, inline.stderr
+    assert contents(tmp_path / "ray") == contents(tmp_path / "inline")
+    checked = command("pipeline.verify", tmp_path / "ray", "--launcher", "ray")
+    assert checked.returncode == 0, checked.stderr
+    too_many = command(
+        "pipeline.shard", source, tmp_path / "x", "--launcher", "ray", "--workers", "999"
+    )
+    assert too_many.returncode == 2
+    assert "999 workers need 999 CPUs" in too_many.stderr
 
 
 def test_a_damaged_data_set_says_so(dataset: Dataset, tmp_path: Path) -> None:
@@ -127,3 +413,18 @@ def test_a_damaged_data_set_says_so(dataset: Dataset, tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text("{")
     with pytest.raises(PipelineError, match="not a readable data set"):
         Dataset(tmp_path)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def manifest_of(folder: Path) -> list[dict[str, Any]]:
+    """The rows of its manifest."""
+    rows: list[dict[str, Any]] = pq.read_table(folder / "manifest.parquet").to_pylist()
+    return rows

@@ -40,7 +40,7 @@ from PIL import ExifTags, Image
 import stages.images  # noqa: F401 - sets the limit of pixels
 from stages.dataset import Fate
 
-READABLE = ("JPEG", "MPO", "PNG", "GIF", "BMP", "WEBP", "TIFF")
+READABLE = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
 CONVERTED_QUALITY = 95
 SMALLEST_SIDE = 2
 
@@ -115,7 +115,8 @@ def prepare(
         RefusedError: with the reason.
     """
     image = _open(data)
-    format = "JPEG" if image.format in ("JPEG", "MPO") else str(image.format)
+    # Pillow opens a JPEG that holds several pictures as MPO; the first is what any decoder sees.
+    format = "JPEG" if image.format == "MPO" else str(image.format)
     wanted = "PNG" if name.lower().endswith(".png") else "JPEG"
     flags = _flags(image, format)
     if resize is not None and min(image.size) > resize.short_side:
@@ -174,10 +175,12 @@ def _flags(image: Image.Image, format: str) -> tuple[str, ...]:
 
 def _orientation(image: Image.Image) -> int | None:
     """0 (unspecified), 1 (upright) to 8; None where the EXIF data cannot be read."""
+    exif = Image.Exif()  # a new one: the image keeps no error of its own
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            value = image.getexif().get(ExifTags.Base.Orientation, 1)
+            exif.load(image.info["exif"])
+            value = exif.get(ExifTags.Base.Orientation, 1)
         except Exception:  # as varied as the damage
             return None
     return value if value in range(9) else None
