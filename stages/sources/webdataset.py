@@ -15,7 +15,7 @@ from stages.dataset import Split
 from stages.errors import PipelineError
 from stages.sources.locations import Span
 from stages.sources.numbered import NumberedImage, numbered_source
-from stages.sources.source import FETCH_AGAIN, Layout, Source, image_name, is_image
+from stages.sources.source import FETCH_AGAIN, IMAGE_SUFFIXES, Layout, Source, image_name
 from stages.sources.tars import files, open_tar
 from stages.storage import Folder
 
@@ -91,10 +91,13 @@ def _samples(folder: Folder, shard: str, split: Split) -> Iterator[NumberedImage
         for member in files(tar, where):
             # WebDataset's rule: the key ends at the first dot of the last part of the name.
             match = re.fullmatch(r"((?:.*/)?[^/.]+)\.([^/]+)", member.name)
-            if match is not None:
-                samples.setdefault(match[1], {})[match[2].lower()] = member
+            if match is None:
+                continue
+            parts = samples.setdefault(match[1], {})
+            if parts.setdefault(match[2].lower(), member) is not member:
+                raise PipelineError(f"{where} holds {member.name!r} twice", FETCH_AGAIN)
         for key, members in samples.items():
-            suffix = next((suffix for suffix in members if is_image(f"x.{suffix}")), None)
+            suffix = next((suffix for suffix in members if suffix in IMAGE_SUFFIXES), None)
             if suffix is None:
                 raise PipelineError(
                     f"sample {key!r} of {where} has no image but {', '.join(members)}",

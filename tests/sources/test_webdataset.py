@@ -164,6 +164,12 @@ def test_samples_without_image_or_label_are_refused(tmp_path: Path) -> None:
     refused(tmp_path, "has no image but cls", "whose samples have .jpg")
 
 
+def test_a_sample_twice_is_refused(tmp_path: Path) -> None:
+    files = [("a.jpg", b"x"), ("a.cls", b"0"), ("a.jpg", b"y"), ("a.cls", b"1")]
+    _write_files(tmp_path, files, files)
+    refused(tmp_path, r"holds 'a\.jpg' twice", "fetch it again")
+
+
 def test_names_are_only_names(originals: Originals, tmp_path: Path) -> None:
     """A member called ../../x becomes no path: the sample's name holds neither dot nor slash."""
     files = [("../../x.jpg", originals.images[0].data), ("../../x.cls", b"0")]
