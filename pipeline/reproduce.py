@@ -34,6 +34,8 @@ from stages.shard import shard
 from stages.sources import check_source, open_source
 from stages.train import TrainJob, read_result
 
+EMBEDDED = f"embedded-{len(embedded.CLASSES)}"
+
 # Seconds that starting Ray and its workers, testing and recording take on two cores (docs/results).
 FIXED_SECONDS = {"ray": 60.0, "inline": 15.0}
 
@@ -116,8 +118,8 @@ def draw(workspace: Workspace, tracker: Tracker, progress: Progress) -> None:
 def _shard(options: Options, workspace: Workspace, progress: Progress) -> Path:
     source = options.data
     if source is None:
-        source = workspace.sources / embedded.NAME
-        with workspace.lock(embedded.NAME):
+        source = workspace.sources / EMBEDDED
+        with workspace.lock(EMBEDDED):
             if not source.is_dir():
                 progress.line("shard", f"painting the embedded images into {source}")
                 embedded.generate(source)
