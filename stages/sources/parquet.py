@@ -39,10 +39,10 @@ def _files(folder: Folder) -> dict[str, Split | None]:
     """Every Parquet file's split, None for test."""
     files = [name for name in folder.list() if name.endswith(".parquet")]
     splits = {name: _split(folder, name) for name in files}
-    for split in ("train", "val"):
-        if split not in splits.values():
+    for needed in ("train", "val"):
+        if needed not in splits.values():
             raise PipelineError(
-                f"{folder} has Parquet files but none of the {split} split",
+                f"{folder} has Parquet files but none of the {needed} split",
                 "fetch both splits into one folder (data/train-*.parquet, data/validation-*.parquet)",
             )
     parts = Counter(
