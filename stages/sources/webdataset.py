@@ -8,7 +8,7 @@ pickles among them, are never loaded.
 import json
 import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from stages.dataset import Split
@@ -87,6 +87,14 @@ def _read(folder: Folder) -> Source:
 def _samples(folder: Folder, shard: str, split: Split) -> Iterator[NumberedImage]:
     where = f"{folder}/{shard}"
     with open_tar(folder, shard) as tar:
+        # In the one pass that finds the members: apart, each would be a request to an object store.
+        labels = {
+            member.name: content.read()
+            for member in tar
+            if member.name.endswith((".cls", ".json"))
+            and member.size <= _LARGEST_LABEL
+            and (content := tar.extractfile(member)) is not None
+        }
         samples: dict[str, dict[str, tarfile.TarInfo]] = {}
         for member in files(tar, where):
             # WebDataset's rule: the key ends at the first dot of the last part of the name.
@@ -105,24 +113,23 @@ def _samples(folder: Folder, shard: str, split: Split) -> Iterator[NumberedImage
                 )
             image = members[suffix]
             location = Span(folder, shard, image.offset_data, image.size)
-            label = _label(folder, shard, key, members)
+            member = members.get("cls") or members.get("json")
+            if member is None or member.name not in labels:
+                raise PipelineError(
+                    f"sample {key!r} of {where} has no label",
+                    "give shards with .cls or .json members",
+                )
+            label = _label(labels[member.name], f"{member.name!r} in {where}")
             yield NumberedImage(split, label, image.name, image_name(f"{key}.{suffix}"), location)
 
 
-def _label(folder: Folder, shard: str, key: str, members: Mapping[str, tarfile.TarInfo]) -> int:
-    member = members.get("cls") or members.get("json")
-    if member is None or member.size > _LARGEST_LABEL:
-        raise PipelineError(
-            f"sample {key!r} of {folder}/{shard} has no label",
-            "give shards with .cls or .json members",
-        )
-    content = folder.read(shard, member.offset_data, member.size)
+def _label(content: bytes, where: str) -> int:
     try:
         value: Any = json.loads(content)
         return int(value["label"] if isinstance(value, dict) else value)
     except (ValueError, KeyError, TypeError) as error:
         raise PipelineError(
-            f"the label of {key!r} in {folder}/{shard} is no number: {content[:40]!r}",
+            f"{where} is no label but {content[:40]!r}",
             "give shards whose .cls is a number, or whose .json has one called label",
         ) from error
 
