@@ -113,13 +113,13 @@ def _samples(folder: Folder, shard: str, split: Split) -> Iterator[NumberedImage
                 )
             image = members[suffix]
             location = Span(folder, shard, image.offset_data, image.size)
-            member = members.get("cls") or members.get("json")
-            if member is None or member.name not in labels:
+            labelled = members.get("cls") or members.get("json")
+            if labelled is None or labelled.name not in labels:
                 raise PipelineError(
                     f"sample {key!r} of {where} has no label",
                     "give shards with .cls or .json members",
                 )
-            label = _label(labels[member.name], f"{member.name!r} in {where}")
+            label = _label(labels[labelled.name], f"{labelled.name!r} in {where}")
             yield NumberedImage(split, label, image.name, image_name(f"{key}.{suffix}"), location)
 
 
