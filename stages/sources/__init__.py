@@ -108,6 +108,8 @@ def _recognise(folder: Folder) -> Layout:
     layout = next((layout for layout in LAYOUTS if layout.found(folder)), None)
     if layout is None:
         inside = ", ".join(folder.children()[:5]) or "nothing"
-        raise PipelineError(f"{folder} holds no images in a form that is known, but {inside}", _KNOWN)
+        raise PipelineError(
+            f"{folder} holds no images in a form that is known, but {inside}", _KNOWN
+        )
     layout.check(folder)
     return layout

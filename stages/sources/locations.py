@@ -4,6 +4,7 @@ import functools
 import gzip
 import os
 import struct
+import threading
 import zlib
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 from stages.errors import PipelineError
 from stages.storage import Folder
 
+_one_reader = threading.Lock()  # an opened Parquet file is not for two threads at once
 LARGEST_ROW_GROUP = 512 << 20  # bytes; two are held
 
 
@@ -181,12 +183,23 @@ def parquet_file(folder: Folder, file: str, process: int) -> pq.ParquetFile:
     return opened
 
 
-@functools.lru_cache(maxsize=2)
-def _row_group(folder: Folder, file: str, number: int, process: int) -> Any:
+def read_row_group(folder: Folder, file: str, number: int, columns: list[str]) -> pa.Table:
+    """Some columns of a row group.
+
+    Raises:
+        PipelineError: the file is damaged.
+    """
     try:
-        table = parquet_file(folder, file, process).read_row_group(number, columns=["image.bytes"])
+        with _one_reader:
+            opened = parquet_file(folder, file, os.getpid())
+            return opened.read_row_group(number, columns=columns)
     except (pa.ArrowException, OSError) as error:
         raise PipelineError(f"{folder}/{file} is damaged: {error}", "fetch it again") from error
+
+
+@functools.lru_cache(maxsize=2)
+def _row_group(folder: Folder, file: str, number: int, process: int) -> Any:
+    table = read_row_group(folder, file, number, ["image.bytes"])
     return table["image"].combine_chunks().field("bytes")
 
 

@@ -8,18 +8,20 @@ by row group (see `stages.sources.locations.ParquetRow`).
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 import pyarrow as pa
 
 from stages.dataset import Split
 from stages.errors import PipelineError
-from stages.sources.locations import ParquetRow, parquet_file
+from stages.sources.locations import ParquetRow, parquet_file, read_row_group
 from stages.sources.numbered import NumberedImage, numbered_source
-from stages.sources.source import Layout, Source, image_name
+from stages.sources.source import FETCH_AGAIN, Layout, Source, image_name, is_image
 from stages.storage import Folder
 
 _SPLIT = re.compile(r"(?:^|[/_.-])(train|val|validation|test)(?=[/_.-])")
+_PART_OF = re.compile(r"-\d+-of-(\d+)[^/]*$")
 _COLUMNS = "columns image (a struct of bytes and path) and label (a whole number)"
 _HUB_NAME = re.compile(r"_n\d{8}(?=\.\w+$)")  # the hub ends a file's name with its synset once more
 
@@ -37,11 +39,22 @@ def _files(folder: Folder) -> dict[str, Split | None]:
     """Every Parquet file's split, None for test."""
     files = [name for name in folder.list() if name.endswith(".parquet")]
     splits = {name: _split(folder, name) for name in files}
-    for split in ("train", "val"):
-        if split not in splits.values():
+    for needed in ("train", "val"):
+        if needed not in splits.values():
             raise PipelineError(
-                f"{folder} has Parquet files but none of the {split} split",
+                f"{folder} has Parquet files but none of the {needed} split",
                 "fetch both splits into one folder (data/train-*.parquet, data/validation-*.parquet)",
+            )
+    parts = Counter(
+        (splits[name], int(match[1]))
+        for name in files
+        if splits[name] and (match := _PART_OF.search(name))
+    )
+    for (split, total), present in parts.items():
+        if present != total:
+            raise PipelineError(
+                f"{folder} has {present} of the {total} files of the {split} split",
+                "fetch the others too",
             )
     return splits
 
@@ -83,10 +96,11 @@ def _images(folder: Folder, file: str, split: Split) -> Iterator[NumberedImage]:
             f"give Parquet files with the {_COLUMNS}",
         )
     if opened.metadata.num_rows == 0:
-        raise PipelineError(f"{folder}/{file} holds no row", "fetch it again")
+        raise PipelineError(f"{folder}/{file} holds no row", FETCH_AGAIN)
     has_path = schema.field("image").type.get_field_index("path") >= 0
     for group in range(opened.num_row_groups):
-        table = opened.read_row_group(group, columns=["label"] + ["image.path"] * has_path)
+        columns = ["label", "image.path"] if has_path else ["label"]
+        table = read_row_group(folder, file, group, columns)
         labels = table["label"].to_pylist()
         paths = (
             table["image"].combine_chunks().field("path").to_pylist()
@@ -100,7 +114,7 @@ def _images(folder: Folder, file: str, split: Split) -> Iterator[NumberedImage]:
             if meta.column(i).path_in_schema == "image.bytes"
         )
         for row, (label, path) in enumerate(zip(labels, paths, strict=True)):
-            if path:
+            if path and is_image(path):
                 name = image_name(_HUB_NAME.sub("", path))
             else:
                 name = image_name(f"{file.removesuffix('.parquet')}_{group}_{row}.jpg")

@@ -52,10 +52,7 @@ def files(archive: tarfile.TarFile, where: str) -> list[tarfile.TarInfo]:
     Raises:
         PipelineError: it is truncated or empty, or holds something else than files and folders.
     """
-    try:
-        members = archive.getmembers()
-    except (tarfile.TarError, EOFError) as error:
-        raise PipelineError(f"{where} is truncated or damaged: {error}", FETCH_AGAIN) from error
+    members = archive.getmembers()
     if not members:
         raise PipelineError(f"{where} holds no file", FETCH_AGAIN)
     for member in members:
@@ -76,10 +73,9 @@ def files(archive: tarfile.TarFile, where: str) -> list[tarfile.TarInfo]:
 @contextlib.contextmanager
 def _tar(file: IO[bytes], where: str) -> Iterator[tarfile.TarFile]:
     try:
-        archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 - closed just below
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            yield archive
     except (tarfile.TarError, EOFError) as error:
         raise PipelineError(
-            f"{where} is not a tar archive or damaged: {error}", FETCH_AGAIN
+            f"{where} is not a tar archive, or is truncated or damaged: {error}", FETCH_AGAIN
         ) from error
-    with archive:
-        yield archive

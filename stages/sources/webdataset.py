@@ -8,14 +8,14 @@ pickles among them, are never loaded.
 import json
 import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from stages.dataset import Split
 from stages.errors import PipelineError
 from stages.sources.locations import Span
 from stages.sources.numbered import NumberedImage, numbered_source
-from stages.sources.source import FETCH_AGAIN, Layout, Source, image_name, is_image
+from stages.sources.source import FETCH_AGAIN, IMAGE_SUFFIXES, Layout, Source, image_name
 from stages.sources.tars import files, open_tar
 from stages.storage import Folder
 
@@ -87,14 +87,25 @@ def _read(folder: Folder) -> Source:
 def _samples(folder: Folder, shard: str, split: Split) -> Iterator[NumberedImage]:
     where = f"{folder}/{shard}"
     with open_tar(folder, shard) as tar:
+        # In the one pass that finds the members: apart, each would be a request to an object store.
+        labels = {
+            member.name: content.read()
+            for member in tar
+            if member.name.endswith((".cls", ".json"))
+            and member.size <= _LARGEST_LABEL
+            and (content := tar.extractfile(member)) is not None
+        }
         samples: dict[str, dict[str, tarfile.TarInfo]] = {}
         for member in files(tar, where):
             # WebDataset's rule: the key ends at the first dot of the last part of the name.
             match = re.fullmatch(r"((?:.*/)?[^/.]+)\.([^/]+)", member.name)
-            if match is not None:
-                samples.setdefault(match[1], {})[match[2].lower()] = member
+            if match is None:
+                continue
+            parts = samples.setdefault(match[1], {})
+            if parts.setdefault(match[2].lower(), member) is not member:
+                raise PipelineError(f"{where} holds {member.name!r} twice", FETCH_AGAIN)
         for key, members in samples.items():
-            suffix = next((suffix for suffix in members if is_image(f"x.{suffix}")), None)
+            suffix = next((suffix for suffix in members if suffix in IMAGE_SUFFIXES), None)
             if suffix is None:
                 raise PipelineError(
                     f"sample {key!r} of {where} has no image but {', '.join(members)}",
@@ -102,24 +113,23 @@ def _samples(folder: Folder, shard: str, split: Split) -> Iterator[NumberedImage
                 )
             image = members[suffix]
             location = Span(folder, shard, image.offset_data, image.size)
-            label = _label(folder, shard, key, members)
+            labelled = members.get("cls") or members.get("json")
+            if labelled is None or labelled.name not in labels:
+                raise PipelineError(
+                    f"sample {key!r} of {where} has no label",
+                    "give shards with .cls or .json members",
+                )
+            label = _label(labels[labelled.name], f"{labelled.name!r} in {where}")
             yield NumberedImage(split, label, image.name, image_name(f"{key}.{suffix}"), location)
 
 
-def _label(folder: Folder, shard: str, key: str, members: Mapping[str, tarfile.TarInfo]) -> int:
-    member = members.get("cls") or members.get("json")
-    if member is None or member.size > _LARGEST_LABEL:
-        raise PipelineError(
-            f"sample {key!r} of {folder}/{shard} has no label",
-            "give shards with .cls or .json members",
-        )
-    content = folder.read(shard, member.offset_data, member.size)
+def _label(content: bytes, where: str) -> int:
     try:
         value: Any = json.loads(content)
         return int(value["label"] if isinstance(value, dict) else value)
     except (ValueError, KeyError, TypeError) as error:
         raise PipelineError(
-            f"the label of {key!r} in {folder}/{shard} is no number: {content[:40]!r}",
+            f"{where} is no label but {content[:40]!r}",
             "give shards whose .cls is a number, or whose .json has one called label",
         ) from error
 

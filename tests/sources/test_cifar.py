@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.dataset import read_info
+from stages.shard import shard
 from stages.sources import check_source, open_source
 from tests.sources.originals import refused, refused_at_once
 
@@ -49,6 +51,12 @@ def test_pixels_and_labels(root: Path) -> None:
             with Image.open(io.BytesIO(data)) as decoded:
                 assert (decoded.format, decoded.mode) == ("PNG", "RGB")
                 assert np.array_equal(np.asarray(decoded), pixels.transpose(1, 2, 0))
+
+
+def test_classes_without_an_ilsvrc_id_are_kept_through_sharding(root: Path, tmp_path: Path) -> None:
+    found = open_source(root)
+    shard(found, tmp_path / "data")
+    assert read_info(tmp_path / "data").classes == found.classes
 
 
 def test_cifar_100_has_a_coarse_label_before_the_fine_one(tmp_path: Path) -> None:

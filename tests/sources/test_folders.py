@@ -158,6 +158,17 @@ def test_names_that_lead_out_of_a_tar_are_refused(originals: Originals, tmp_path
     refused(tmp_path, "which is not SPLIT/CLASS/IMAGE", "move images")
 
 
+def test_a_truncated_tar_is_refused(originals: Originals, tmp_path: Path) -> None:
+    files = [(f"{i.split}/{i.synset}/{i.name}", i.data) for i in originals.images]
+    data = tar_of(files)
+    (tmp_path / "set.tar").write_bytes(data[: len(data) // 2])
+    refused(tmp_path, "truncated", "fetch it again")
+    (tmp_path / "set.tar").write_bytes(data[:700])
+    refused(tmp_path, "truncated", "fetch it again")
+    (tmp_path / "set.tar").write_bytes(tar_of([("notes/x.txt", b"x")]))
+    refused_at_once(tmp_path, "begins with 'notes/x.txt'", "tar -cf NAME.tar train val")
+
+
 def test_a_web_page_under_a_tars_name_is_refused(tmp_path: Path) -> None:
     (tmp_path / "set.tar").write_text("<!DOCTYPE html><html>please log in</html>")
     refused_at_once(tmp_path, "is a web page, not a tar archive", "log in, and fetch it again")

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.dataset import ImageClass
+from stages.errors import PipelineError
 from stages.sources import check_source, open_source
 from tests.sources.originals import Original, Originals, refused, refused_at_once
 
@@ -123,6 +124,12 @@ def test_a_missing_split_is_refused(originals: Originals, tmp_path: Path) -> Non
     refused_at_once(tmp_path, "none of the val split", "fetch both splits")
 
 
+def test_a_missing_part_is_refused(originals: Originals, tmp_path: Path) -> None:
+    _write_both(tmp_path, originals)
+    (tmp_path / "data" / "train-00001-of-00002-ab.parquet").unlink()
+    refused_at_once(tmp_path, "has 1 of the 2 files of the train split", "fetch the others too")
+
+
 def test_other_columns_are_refused(tmp_path: Path) -> None:
     for split in ("train", "val"):
         pq.write_table(pa.table({"jpg": [b"x"], "label": [1]}), tmp_path / f"{split}-0.parquet")
@@ -143,11 +150,8 @@ def test_a_truncated_file_is_refused(originals: Originals, tmp_path: Path) -> No
 
 def test_a_row_without_bytes_is_an_error_when_read(originals: Originals, tmp_path: Path) -> None:
     _write_both(tmp_path, originals)
-    file = tmp_path / "data" / "train-00000-of-00002-ab.parquet"
-    table = pa.table(
-        {"image": pa.array([{"bytes": None, "path": "x_1.JPEG"}], IMAGE), "label": [0]}
-    )
-    pq.write_table(table, file)
-    image = next(image for image in open_source(tmp_path).images if image.key == "x_1")
-    with pytest.raises(Exception, match="no image bytes, only a path"):
+    image = pa.array([{"bytes": None, "path": "x.JPEG"}], IMAGE)
+    pq.write_table(pa.table({"image": image, "label": [0]}), tmp_path / "data" / "train-x.parquet")
+    image = next(image for image in open_source(tmp_path).images if image.key == "x")
+    with pytest.raises(PipelineError, match="no image bytes, only a path"):
         image.read()

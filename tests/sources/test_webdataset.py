@@ -98,7 +98,7 @@ def test_no_pickle_is_loaded(originals: Originals, tmp_path: Path) -> None:
     assert len(open_source(tmp_path).images) == 2
     files[1] = ("a.cls", bomb)
     _write_files(tmp_path, files, files)
-    refused(tmp_path, "the label of 'a' .* is no number", "whose .cls is a number")
+    refused(tmp_path, r"'a\.cls' in .* is no label but", "whose .cls is a number")
     assert not Path("/tmp/a-pickle-was-loaded").exists()
 
 
@@ -162,6 +162,12 @@ def test_samples_without_image_or_label_are_refused(tmp_path: Path) -> None:
     files = [("a.cls", b"1")]
     _write_files(tmp_path, files, files)
     refused(tmp_path, "has no image but cls", "whose samples have .jpg")
+
+
+def test_a_sample_twice_is_refused(tmp_path: Path) -> None:
+    files = [("a.jpg", b"x"), ("a.cls", b"0"), ("a.jpg", b"y"), ("a.cls", b"1")]
+    _write_files(tmp_path, files, files)
+    refused(tmp_path, r"holds 'a\.jpg' twice", "fetch it again")
 
 
 def test_names_are_only_names(originals: Originals, tmp_path: Path) -> None:
