@@ -24,7 +24,7 @@ class Options:
     profile: Profile = "toy"
     """Scale: toy (minutes on a laptop), mini (64-pixel photographs, one GPU) or paper (as published)."""
     data: str | None = None
-    """Folder or URL with ImageNet in any common form, or a finished data set (default: the embedded images)."""
+    """Folder or URL with ImageNet in any common form (default: the embedded images)."""
     workspace: Path | None = None
     """Where everything is kept (default: $PIPELINE_WORKSPACE, else ./workspace)."""
     launcher: Literal["ray", "inline"] = "ray"
