@@ -6,6 +6,7 @@ again finds it, and an interrupted command goes on where it was.
 
 import contextlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from pipeline.papers.record import published_results
 from pipeline.progress import Progress, duration
 from pipeline.run import Options
 from pipeline.shard import summary
-from pipeline.tracking import DASHBOARD, Tracker, code_version
+from pipeline.tracking import Tracker, code_version
 from pipeline.watch import Watch
 from pipeline.workspace import Workspace
 from stages import embedded
@@ -31,9 +32,10 @@ from stages.evaluate import Evaluation, default_device, read_evaluation, score
 from stages.files import write_atomically
 from stages.journal import Follower
 from stages.recipe import Recipe, digest
-from stages.shard import shard
+from stages.shard import SHARD_BYTES, shard
 from stages.sources import check_source, open_source
 from stages.train import TrainJob, read_result
+from stages.workers import processes
 
 EMBEDDED = f"embedded-{len(embedded.CLASSES)}"
 
@@ -57,6 +59,11 @@ class Run:
         """Readable, and unique to what defines the run."""
         identity = digest([self.recipe.id, self.info.digest, self.seed])
         return f"{self.paper.name}-{self.profile}-{self.info.name}-seed{self.seed}-{identity}"
+
+    @property
+    def experiment(self) -> str:
+        """Its experiment in the tracking store."""
+        return f"ilsvrc/{self.paper.year}"
 
     @property
     def tags(self) -> dict[str, str]:
@@ -98,7 +105,7 @@ def reproduce(paper: Paper, options: Options) -> None:
         draw(workspace, tracker, progress)
         for evaluation in evaluations:
             progress.line("result", _sentence(run, evaluation))
-        _say_where(workspace, tracker, progress)
+        _say_where(workspace, tracker, run.experiment, progress)
 
 
 def open_tracker(workspace: Workspace, uri: str | None) -> Tracker:
@@ -116,17 +123,20 @@ def draw(workspace: Workspace, tracker: Tracker, progress: Progress) -> None:
     )
 
 
+def _embedded(workspace: Workspace, progress: Progress) -> str:
+    source = workspace.sources / EMBEDDED
+    with workspace.lock(EMBEDDED):
+        if not source.is_dir():
+            progress.line("shard", f"painting the embedded images into {source}")
+            embedded.generate(source)
+    return str(source)
+
+
 def _shard(options: Options, workspace: Workspace, progress: Progress) -> Path:
-    source = options.data
-    if source is None:
-        source = workspace.sources / EMBEDDED
-        with workspace.lock(EMBEDDED):
-            if not source.is_dir():
-                progress.line("shard", f"painting the embedded images into {source}")
-                embedded.generate(source)
-    elif is_dataset(source):
+    source = options.data or _embedded(workspace, progress)
+    if is_dataset(Path(source)):
         progress.line("shard", f"{source} is a finished data set: used as it is")
-        return source.absolute()
+        return Path(source).absolute()
     dataset = workspace.dataset(source)
     with workspace.lock(dataset.name):
         if options.force == "shard":
@@ -135,7 +145,11 @@ def _shard(options: Options, workspace: Workspace, progress: Progress) -> Path:
             progress.line("shard", f"finished before, skipped: {dataset}")
             return dataset
         progress.line("shard", f"{source} -> {dataset}")
-        info = shard(open_source(source), dataset, progress=progress.count)
+        found = open_source(source)
+        # No more processes than shards: a small set is done before they have started.
+        shards = sum(image.size for image in found.images) // SHARD_BYTES
+        run = processes(max(1, min(shards, os.cpu_count() or 1)))
+        info = shard(found, dataset, run=run, progress=progress.count)
         for line in summary(info):
             progress.line("shard", line)
     return dataset
@@ -192,7 +206,7 @@ def _train_and_evaluate(
 
     job = TrainJob(run.recipe, run.dataset, folder, run.seed)
     command = tracker.command(
-        f"ilsvrc/{run.paper.year}",
+        run.experiment,
         f"{run.paper.year} {run.profile} {run.info.name}",
         digest([run.paper.name, run.profile, run.info.digest]),
         {"paper": run.paper.name, "year": str(run.paper.year), "profile": run.profile},
@@ -292,14 +306,14 @@ def _sentence(run: Run, evaluation: Evaluation) -> str:
     )
 
 
-def _say_where(workspace: Workspace, tracker: Tracker, progress: Progress) -> None:
+def _say_where(workspace: Workspace, tracker: Tracker, experiment: str, progress: Progress) -> None:
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):
         python = python.relative_to(Path.cwd())
     for what, path in (("report", "index.html"), ("timeline", "timeline.png")):
         file = workspace.report / path
         progress.line(what, f"{file}\n{'':9} open it: {python} -m webbrowser {file.as_uri()}")
-    where = (
-        f"{DASHBOARD}\n{'':9} open it: {python} -m pipeline.dashboard --workspace {workspace.root}"
-    )
-    progress.line("dashboard", where if tracker.uri == workspace.tracking_uri else tracker.uri)
+    where = tracker.experiment_url(experiment)
+    if tracker.uri == workspace.tracking_uri:
+        where += f"\n{'':9} serve it: {python} -m pipeline.dashboard --workspace {workspace.root}"
+    progress.line("dashboard", where)

@@ -51,7 +51,7 @@ class Options:
 def runner(launcher: Literal["ray", "inline"], workers: int | None) -> Iterator[Runner]:
     """Who does the work that a command line asks for."""
     if launcher == "inline":
-        yield processes(workers or len(os.sched_getaffinity(0)))
+        yield processes(workers or os.cpu_count() or 1)
         return
     from cluster.session import session
     from cluster.shard import ray_tasks
