@@ -27,15 +27,13 @@ from pathlib import Path
 import tyro
 from PIL import Image
 
-from stages.shard import Resize
+from stages.shard import SHARD_BYTES, Resize
 from stages.shard.plan import plan
 from stages.shard.write import ShardTask, write_shard
 from stages.sources import TRAIN_ARCHIVE, VAL_ARCHIVE, open_source
 from stages.sources.locations import Span
 from stages.storage import open_folder
 from stages.workers import alone, processes
-
-SHARD_BYTES = 64 << 20  # so that a small folder still makes several
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -43,9 +44,11 @@ def processes(count: int) -> Runner:
         return alone
 
     def run(function: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
-        # Spawned, not forked: a fork would inherit the threads' locks of Arrow or Ray.
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent)
+        # Forked from a process that has done the imports and has no threads: a fork of this one would
+        # inherit the locks of Arrow's and Ray's.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([function.__module__])
+        pool = ProcessPoolExecutor(count, mp_context=context, initializer=_follow_parent)
         try:
             pending: set[Future[R]] = set()
             for item in items:
@@ -67,12 +70,14 @@ def processes(count: int) -> Runner:
     return run
 
 
-def _end_with_parent() -> None:
-    # A worker would wait for ever for the next task of a parent that was killed.
+def _follow_parent() -> None:
+    # Ctrl-C reaches the whole group: the parent decides what becomes of its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
     def watch() -> None:
+        # A worker would wait for ever for the next task of a parent that was killed.
         parent.join()
         os._exit(1)
 

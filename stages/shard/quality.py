@@ -196,9 +196,9 @@ def _decode(image: Image.Image) -> Image.Image:
 
 def _resized(image: Image.Image, resize: Resize, measure: bool) -> Stored:
     # Here and not above: torch takes seconds to import, and only resizing needs it. Its antialiased
-    # bicubic gives Pillow's pixels in a third of the time.
+    # bicubic on bytes gives Pillow's pixels in a third of the time.
     import torch
-    from torchvision.transforms.v2 import InterpolationMode, functional
+    from torch.nn.functional import interpolate
 
     original = image.size
     short = min(original)
@@ -206,11 +206,9 @@ def _resized(image: Image.Image, resize: Resize, measure: bool) -> Stored:
     # Lets libjpeg decode at a fraction, as long as that is still twice as large as what is wanted.
     image.draft(None, (2 * size[0], 2 * size[1]))
     decoded = _decode(image)
-    planes = torch.from_numpy(np.array(decoded).reshape(decoded.height, decoded.width, -1))
-    smaller = functional.resize(
-        planes.permute(2, 0, 1), [size[1], size[0]], InterpolationMode.BICUBIC, antialias=True
-    )
-    pixels = Image.fromarray(smaller.permute(1, 2, 0).numpy().squeeze())
+    planes = torch.from_numpy(np.array(decoded).reshape(1, *decoded.size[::-1], -1))
+    smaller = interpolate(planes.permute(0, 3, 1, 2), size[::-1], mode="bicubic", antialias=True)
+    pixels = Image.fromarray(smaller[0].permute(1, 2, 0).numpy().squeeze())
     data = _encoded(pixels, "JPEG", resize.quality, subsampling="4:2:0")
     scale = (size[0] / original[0], size[1] / original[1])
     psnr = _psnr(pixels, Image.open(io.BytesIO(data))) if measure else None

@@ -49,7 +49,7 @@ MOST_REFUSED_SHARE = 0.001
 # timm's name for what ILSVRC calls val.
 TIMM_SPLITS = {"train": "train", "val": "validation"}
 
-_PLAN = f"{WORK}/plan.json"
+_PLAN = f"{WORK}/plan"
 _SEALED = "_dataset.json"
 
 Progress = Callable[[str, int, int], None]  # (what, done, of)
@@ -91,24 +91,26 @@ def shard(
     shards = plan(source, seed, shard_bytes)
     identity = fingerprint(shards, resize, check_pixels)
     tasks = [ShardTask(item, folder, resize, check_pixels) for item in shards]
+    if folder.exists(_SEALED):
+        with _alone_in(folder):
+            _seal(folder)
     if folder.exists("dataset.json"):
         _repair(folder, identity, tasks, run, progress)
         return read_info(folder)
-    _check_room(folder, _missing(folder, tasks))
+    if resize is None:  # else nobody knows how small the images become
+        _check_room(folder, _missing(folder, tasks))
     _begin(folder, identity)
     with _alone_in(folder):
-        if not folder.exists(_SEALED):
-            _write_missing(source, folder, tasks, run, progress)
-            info = _describe(source, folder, identity, tasks, run, progress)
-            folder.write_atomic(_SEALED, info_json(info))
+        _write_missing(source, folder, tasks, run, progress)
+        info = _describe(source, folder, identity, tasks, run, progress)
+        folder.write_atomic(_SEALED, info_json(info))
         _seal(folder)
-    return read_info(folder)
+    return info
 
 
 def _begin(folder: Folder, identity: str) -> None:
-    if folder.exists(_SEALED) or folder.exists(_PLAN):
-        begun = folder.read(_PLAN).decode() if folder.exists(_PLAN) else identity
-        if begun != identity:
+    if folder.exists(_PLAN):
+        if folder.read(_PLAN).decode() != identity:
             raise PipelineError(
                 f"{folder} holds an unfinished data set of another source or made with other options",
                 "finish that one with its own command, name another folder, or delete it",
@@ -153,7 +155,7 @@ def _write_missing(
     limit = max(MOST_REFUSED, int(MOST_REFUSED_SHARE * total))
     with contextlib.closing(run(write_shard, missing)) as results:
         for written, more in results:
-            done += len(written.samples)
+            done += written.samples + more
             refused += more
             progress("images", done, total)
             if refused > limit:
@@ -217,6 +219,7 @@ def _describe(
     rows = pa.concat_tables(table for table, _ in parts)
     used = rows.filter(pc.field("reason").is_null())
     manifest, refused = used.select(MANIFEST_SCHEMA.names), _refused(rows)
+    folder.write_atomic("rejects.parquet", _parquet(refused))
     statistics, mean_image = pixel_statistics(
         folder, manifest, run, lambda done, of: progress("pixel statistics", done, of)
     )
@@ -228,7 +231,6 @@ def _describe(
     folder.write_atomic("mean_image.npy", array.getvalue())
     content = _parquet(manifest)
     folder.write_atomic("manifest.parquet", content)
-    folder.write_atomic("rejects.parquet", _parquet(refused))
     folder.write_atomic("_info.json", timm_info(source.name, files))
     return DatasetInfo(
         name=source.name,
@@ -320,7 +322,7 @@ def _repair(
     missing = [task for task in tasks if task.shard.name not in present]
     with _alone_in(folder):
         for done, (written, _) in enumerate(run(write_shard, missing), 1):
-            if read_rows(folder, written)[1] not in info.shards:
+            if written not in info.shards:
                 folder.remove(written.name)
                 raise PipelineError(
                     f"{written.name} does not come out as it was: the source's files have changed",

@@ -58,9 +58,11 @@ def pixel_statistics(
         median of the short sides.
 
     Raises:
-        PipelineError: an image does not decode.
+        PipelineError: there is no training image, or one does not decode.
     """
     train = manifest.filter(pc.field("split") == "train").slice(0, SAMPLE)
+    if not len(train):
+        raise PipelineError("no training image is usable", f"see {folder}/rejects.parquet")
     short_sides = np.minimum(train["width"].to_numpy(), train["height"].to_numpy())
     side = min(MEAN_IMAGE_SIDE, int(np.median(short_sides)))
     # As copies of their rows: a slice of a table would take the whole table along to its worker.

@@ -47,8 +47,8 @@ class ShardTask:
     check_pixels: bool
 
 
-def write_shard(task: ShardTask) -> tuple[PlannedShard, int]:
-    """Write a shard and, last, its rows; returns the shard and how many of its files were refused.
+def write_shard(task: ShardTask) -> tuple[ShardFile, int]:
+    """Write a shard and, last, its rows; returns what was written and how many files were refused.
 
     Raises:
         PipelineError: the source cannot be read, or the destination not written.
@@ -61,7 +61,7 @@ def write_shard(task: ShardTask) -> tuple[PlannedShard, int]:
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({"shard": json.dumps(asdict(file))}), buffer)
     task.folder.write_atomic(rows_name(task.shard), buffer.getvalue())
-    return task.shard, refused
+    return file, refused
 
 
 def rows_name(shard: PlannedShard) -> str:
