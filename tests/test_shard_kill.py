@@ -57,7 +57,7 @@ def test_killed_at_random_moments(source: Path, tmp_path: Path, workers: int) ->
             )
         finished = {
             name: (destination / name).stat().st_mtime_ns
-            for name in (path.name.removesuffix(".parquet") for path in _work(destination))
+            for name in (path.name.removesuffix(".jsonl") for path in _work(destination))
         }
     run = start(source, destination, workers)
     assert run.wait(120) == 0, run.communicate()
@@ -107,7 +107,7 @@ def test_a_killed_worker_is_told(source: Path, tmp_path: Path) -> None:
 
 
 def _work(destination: Path) -> list[Path]:
-    return list((destination / "_work").glob("[!.]*.parquet"))
+    return list((destination / "_work").glob("[!.]*.jsonl"))
 
 
 def _go(what: str, done: int, of: int) -> None:

@@ -65,10 +65,9 @@ def pixel_statistics(
         raise PipelineError("no training image is usable", f"see {folder}/rejects.parquet")
     short_sides = np.minimum(train["width"].to_numpy(), train["height"].to_numpy())
     side = min(MEAN_IMAGE_SIDE, int(np.median(short_sides)))
-    # As copies of their rows: a slice of a table would take the whole table along to its worker.
     spans = train.select(["key", "shard", "offset", "size"])
     tasks = [
-        _Task(folder, spans.take(list(range(start, min(start + _IMAGES_A_TASK, len(spans))))), side)
+        _Task(folder, spans.slice(start, _IMAGES_A_TASK), side)
         for start in range(0, len(spans), _IMAGES_A_TASK)
     ]
     images = 0

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.json
 
 from stages.dataset import MANIFEST_SCHEMA, REJECTS_SCHEMA, ShardFile
 from stages.shard.plan import PlannedSample, PlannedShard
@@ -55,25 +55,24 @@ def write_shard(task: ShardTask) -> tuple[ShardFile, int]:
     """
     stream = _TarStream(task)
     task.folder.write_atomic(task.shard.name, cast(BinaryIO, stream))
-    table = pa.Table.from_pylist(stream.rows, schema=_ROWS_SCHEMA)
-    refused = table.num_rows - stream.samples
     file = ShardFile(task.shard.name, stream.samples, stream.bytes, stream.sha256)
-    buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({"shard": json.dumps(asdict(file))}), buffer)
-    task.folder.write_atomic(rows_name(task.shard), buffer.getvalue())
-    return file, refused
+    # Lines of JSON, as Arrow would import pandas, a second's work, to make a table of Python's objects.
+    lines = [json.dumps(line) for line in (asdict(file), *stream.rows)]
+    task.folder.write_atomic(rows_name(task.shard), "\n".join(lines).encode())
+    return file, len(stream.rows) - stream.samples
 
 
 def rows_name(shard: PlannedShard) -> str:
     """Where a finished shard's rows are kept until all are there."""
-    return f"{WORK}/{shard.name}.parquet"
+    return f"{WORK}/{shard.name}.jsonl"
 
 
 def read_rows(folder: Folder, shard: PlannedShard) -> tuple[pa.Table, ShardFile]:
     """The rows of a finished shard, refused files among them, and its description."""
-    table = pq.read_table(io.BytesIO(folder.read(rows_name(shard))))
-    file = ShardFile(**json.loads(table.schema.metadata[b"shard"]))
-    return table.replace_schema_metadata(None), file
+    description, rows = folder.read(rows_name(shard)).split(b"\n", 1)
+    options = pyarrow.json.ParseOptions(explicit_schema=_ROWS_SCHEMA)
+    table = pyarrow.json.read_json(io.BytesIO(rows), parse_options=options)
+    return table, ShardFile(**json.loads(description))
 
 
 class _TarStream(io.RawIOBase):
