@@ -66,10 +66,12 @@ def resize(image: Tensor, size: tuple[int, int], how: Interpolation = "bilinear"
     if how == "area":
         means = _area(_area(image.float(), size[0], 1), size[1], 2)
         return means.round().to(torch.uint8)
+    # A batch of one whose strides say that pixels are interleaved, which `image[None]` leaves open.
+    batch = image.movedim(0, -1)[None].movedim(-1, 1)
     if how == "nearest":
-        return F.interpolate(image[None], size, mode="nearest-exact")[0]
+        return F.interpolate(batch, size, mode="nearest-exact")[0]
     mode = "bicubic" if how == "cubic" else "bilinear"
-    return F.interpolate(image[None], size, mode=mode, antialias=True, align_corners=False)[0]
+    return F.interpolate(batch, size, mode=mode, antialias=True, align_corners=False)[0]
 
 
 def resize_short_side(image: Tensor, side: int) -> Tensor:
