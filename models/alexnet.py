@@ -39,9 +39,11 @@ from models.layers import (
     map_sides,
     scaled,
 )
-from models.registry import register
+from models.registry import check_choice, register
 
 Preset = Literal["authors", "paper"]
+Variant = Literal["2012", "one_weird_trick"]
+Groups = Literal[1, 2, "isolated"]
 Activation = Literal["relu", "tanh", "sigmoid", "softplus", "elu", "gelu"]
 
 CONVOLUTIONS = {  # kernel, stride, padding, sees only its own column
@@ -189,8 +191,8 @@ def alexnet(
     num_classes: int = 1000,
     *,
     preset: Preset = "authors",
-    variant: Literal["2012", "one_weird_trick"] = "2012",
-    groups: Literal[1, 2, "isolated"] | None = None,
+    variant: Variant = "2012",
+    groups: Groups | None = None,
     one_column: bool = False,
     conv6: bool = False,
     lrn: bool | tuple[str, ...] = True,
@@ -216,7 +218,7 @@ def alexnet(
             no within-map norm, bias of fc8 -7.
         groups: 2 as published; 1 lets every layer see all channels of the one below (62,378,344
             parameters); ``"isolated"`` cuts every connection between the columns below fc8, with
-            the widths that net 150 compensated it by (conv2 320, fc6 8192).
+            the widths with which net 150 made up for it (conv2 320, fc6 8192).
         one_column: half of the convolutional net (net 145-half, §3.2): 48-128-192-192-256 and full
             fully connected layers, 59,798,312 parameters.
         conv6: one more convolution after the last pool, as in the nets pre-trained on more classes
@@ -242,6 +244,13 @@ def alexnet(
     Raises:
         ValueError: knobs that do not go together, or an image too small for the pools.
     """
+    check_choice("preset", preset, Preset)
+    check_choice("variant", variant, Variant)
+    check_choice("activation", activation, Activation)
+    if groups is not None:
+        check_choice("groups", groups, Groups)
+    if lrn_alpha_convention is not None:
+        check_choice("lrn_alpha_convention", lrn_alpha_convention, AlphaConvention)
     if groups is not None and (one_column or variant == "one_weird_trick"):
         raise ValueError("groups does nothing in a net of one column")
     if one_column and variant == "one_weird_trick":

@@ -63,6 +63,20 @@ class _Windows:
         return flat.as_strided(piece.shape, self.buffer.stride())
 
 
+class _Denominators(_Windows):
+    """k + scale * sum of squares, over the same windows."""
+
+    def __init__(self, x: Tensor, dims: tuple[int, ...], size: int, scale: float, k: float) -> None:
+        # k is spread over the elements of a window, so that their sum is the whole denominator.
+        share = k / size ** len(dims)
+        super().__init__(x, dims, size, padding=share)
+        self.share, self.scale = self.buffer.new_full((), share), scale
+
+    def of(self, piece: Tensor) -> Tensor:
+        torch.addcmul(self.share, piece, piece, value=self.scale, out=self.values(piece))
+        return self.sums(piece)
+
+
 def _inverse_power(d: Tensor, beta: float) -> Tensor:
     if beta == 0.75:
         root = d.rsqrt()
@@ -86,38 +100,32 @@ class _ResponseNorm(torch.autograd.Function):
         ctx.save_for_backward(x)
         ctx.constants = dims, size, scale, beta, k
         y = torch.empty_like(x)
-        # k spread over the window's elements, so that the sum of the window already is d.
-        share = k / size ** len(dims)
-        denominator = _Windows(x, dims, size, padding=share)
-        constant = denominator.buffer.new_tensor(share)
-        n = denominator.samples
+        denominators = _Denominators(x, dims, size, scale, k)
+        n = denominators.samples
         for x_, y_ in zip(x.split(n), y.split(n), strict=True):
-            exact = x_.to(constant.dtype)
-            torch.addcmul(constant, exact, exact, value=scale, out=denominator.values(x_))
-            power = _inverse_power(denominator.sums(x_), beta)
-            torch.mul(exact, denominator.at(x_, power), out=y_)
+            exact = x_.to(denominators.buffer.dtype)
+            power = _inverse_power(denominators.of(exact), beta)
+            torch.mul(exact, denominators.at(x_, power), out=y_)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # once_differentiable would let the part that x has pass as 0
+        # once_differentiable would not notice: it looks at whether grad, not x, has a gradient.
+        if torch.is_grad_enabled():
             raise RuntimeError("response norms have no second derivative: drop create_graph=True")
         (x,) = ctx.saved_tensors
         dims, size, scale, beta, k = ctx.constants
         dx = torch.empty_like(x)
-        share = k / size ** len(dims)
-        denominator = _Windows(x, dims, size, padding=share)
+        denominators = _Denominators(x, dims, size, scale, k)
         cross = _Windows(x, dims, size, padding=0.0)
-        constant = denominator.buffer.new_tensor(share)
-        n = denominator.samples
+        n, dtype = denominators.samples, denominators.buffer.dtype
         for x_, grad_, dx_ in zip(x.split(n), grad.contiguous().split(n), dx.split(n), strict=True):
-            exact, exact_grad = x_.to(constant.dtype), grad_.to(constant.dtype)
-            torch.addcmul(constant, exact, exact, value=scale, out=denominator.values(x_))
-            d = denominator.sums(x_)
+            exact, exact_grad = x_.to(dtype), grad_.to(dtype)
+            d = denominators.of(exact)
             power = _inverse_power(d, beta)
-            direct = exact_grad * denominator.at(x_, power)
-            torch.mul(exact, exact_grad, out=cross.values(x_))
-            cross.values(x_).mul_(denominator.at(x_, power.div_(d)))
+            direct = exact_grad * denominators.at(x_, power)
+            terms = torch.mul(exact, exact_grad, out=cross.values(x_))
+            terms.mul_(denominators.at(x_, power.div_(d)))
             window = cross.at(x_, cross.sums(x_))
             dx_.copy_(direct.addcmul_(exact, window, value=-2 * scale * beta))
         return dx, None, None, None, None, None
@@ -171,7 +179,7 @@ class LocalResponseNorm(nn.Module):
         _check_window(size)
         self.size, self.alpha, self.beta, self.k, self.groups = size, alpha, beta, k, groups
         self.alpha_convention = alpha_convention
-        self.scale = alpha / size if alpha_convention == "divided" else alpha
+        self.scale = {"divided": alpha / size, "paper": alpha}[alpha_convention]
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, *) to the same shape, C divisible by ``groups``."""

@@ -71,3 +71,13 @@ def knobs_of(name: str) -> set[str]:
         else:
             knobs.add(parameter.name)
     return knobs - {"num_classes"}
+
+
+def check_choice(knob: str, value: object, choices: object) -> None:
+    """Refuse a ``value`` that is none of ``choices``, a `typing.Literal`.
+
+    Raises:
+        ValueError: with the choices.
+    """
+    if value not in get_args(choices):
+        raise ValueError(f"{knob} is one of {get_args(choices)}, not {value!r}")

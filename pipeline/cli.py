@@ -1,6 +1,7 @@
 """What the command lines share: options from a dataclass, and errors that a person can act on."""
 
 import errno
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -28,6 +29,8 @@ def main(options_type: type[T], command: Callable[[T], None]) -> None:
     0: done. 1: a fault of the program. 2: the input or the surroundings, told with its remedy.
     130: interrupted.
     """
+    # Before torch is imported; cluster/environment.py says why.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     options = tyro.cli(options_type, description=options_type.__doc__)
     sys.exit(_status(options, command))
 

@@ -23,8 +23,8 @@ class Progress:
         self._console = Console(soft_wrap=True, highlight=False, markup=False)
         self._live: Live | None = None
         self._printed = 0.0
-        self._total = self._steps = 0
-        self._epochs = 0
+        self._begun = time.time()
+        self._total = self._epochs = 0
         self._top5 = "-"
         self._seconds_per_step = 0.0
 
@@ -55,10 +55,13 @@ class Progress:
         """Show a record of a training's journal."""
         if record["kind"] == "start":
             self._total, self._epochs = record["steps"], record["epochs"]
+            if record["time"] < self._begun:
+                return  # of an earlier command that was interrupted
             workers = f"{record['world']} worker{'s' * (record['world'] > 1)}"
+            begin = f"going on from step {record['step']:,} of" if record["step"] else "begins:"
             self.line(
                 "train",
-                f"{record['steps']:,} steps in {record['epochs']} epochs on {workers} ({record['device']})",
+                f"{begin} {self._total:,} steps in {self._epochs} epochs on {workers} ({record['device']})",
             )
         elif record["kind"] == "epoch":
             self._top5 = f"{record['error_top5']:.1f} %"

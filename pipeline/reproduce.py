@@ -18,7 +18,7 @@ from pipeline.paper import Paper, Profile
 from pipeline.papers.record import published_results
 from pipeline.progress import Progress, duration
 from pipeline.run import Options
-from pipeline.tracking import DASHBOARD, Tracker, code_version
+from pipeline.tracking import Tracker, code_version
 from pipeline.watch import Watch
 from pipeline.workspace import Workspace
 from stages import embedded
@@ -33,6 +33,8 @@ from stages.recipe import Recipe, digest
 from stages.shard import shard
 from stages.sources import check_source, open_source
 from stages.train import TrainJob, read_result
+
+EMBEDDED = f"embedded-{len(embedded.CLASSES)}"
 
 # Seconds that starting Ray and its workers, testing and recording take on two cores (docs/results).
 FIXED_SECONDS = {"ray": 60.0, "inline": 15.0}
@@ -54,6 +56,11 @@ class Run:
         """Readable, and unique to what defines the run."""
         identity = digest([self.recipe.id, self.info.digest, self.seed])
         return f"{self.paper.name}-{self.profile}-{self.info.name}-seed{self.seed}-{identity}"
+
+    @property
+    def experiment(self) -> str:
+        """Its experiment in the tracking store."""
+        return f"ilsvrc/{self.paper.year}"
 
     @property
     def tags(self) -> dict[str, str]:
@@ -95,7 +102,7 @@ def reproduce(paper: Paper, options: Options) -> None:
         draw(workspace, tracker, progress)
         for evaluation in evaluations:
             progress.line("result", _sentence(run, evaluation))
-        _say_where(workspace, tracker, progress)
+        _say_where(workspace, tracker, run.experiment, progress)
 
 
 def open_tracker(workspace: Workspace, uri: str | None) -> Tracker:
@@ -116,8 +123,8 @@ def draw(workspace: Workspace, tracker: Tracker, progress: Progress) -> None:
 def _shard(options: Options, workspace: Workspace, progress: Progress) -> Path:
     source = options.data
     if source is None:
-        source = workspace.sources / embedded.NAME
-        with workspace.lock(embedded.NAME):
+        source = workspace.sources / EMBEDDED
+        with workspace.lock(EMBEDDED):
             if not source.is_dir():
                 progress.line("shard", f"painting the embedded images into {source}")
                 embedded.generate(source)
@@ -191,7 +198,7 @@ def _train_and_evaluate(
 
     job = TrainJob(run.recipe, run.dataset, folder, run.seed)
     command = tracker.command(
-        f"ilsvrc/{run.paper.year}",
+        run.experiment,
         f"{run.paper.year} {run.profile} {run.info.name}",
         digest([run.paper.name, run.profile, run.info.digest]),
         {"paper": run.paper.name, "year": str(run.paper.year), "profile": run.profile},
@@ -291,14 +298,14 @@ def _sentence(run: Run, evaluation: Evaluation) -> str:
     )
 
 
-def _say_where(workspace: Workspace, tracker: Tracker, progress: Progress) -> None:
+def _say_where(workspace: Workspace, tracker: Tracker, experiment: str, progress: Progress) -> None:
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):
         python = python.relative_to(Path.cwd())
     for what, path in (("report", "index.html"), ("timeline", "timeline.png")):
         file = workspace.report / path
         progress.line(what, f"{file}\n{'':9} open it: {python} -m webbrowser {file.as_uri()}")
-    where = (
-        f"{DASHBOARD}\n{'':9} open it: {python} -m pipeline.dashboard --workspace {workspace.root}"
-    )
-    progress.line("dashboard", where if tracker.uri == workspace.tracking_uri else tracker.uri)
+    where = tracker.experiment_url(experiment)
+    if tracker.uri == workspace.tracking_uri:
+        where += f"\n{'':9} serve it: {python} -m pipeline.dashboard --workspace {workspace.root}"
+    progress.line("dashboard", where)

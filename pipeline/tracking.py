@@ -214,10 +214,19 @@ class Tracker:
             ]
         return found
 
+    def experiment_url(self, name: str) -> str:
+        """The page with an experiment's table of runs, rather than MLflow's page for agents."""
+        return (
+            f"{self._base()}/#/experiments/{self._experiment(name)}?workflowType=machine_learning"
+        )
+
     def url(self, experiment_id: str, run_id: str) -> str:
         """The page of a run."""
+        return f"{self._base()}/#/experiments/{experiment_id}/runs/{run_id}"
+
+    def _base(self) -> str:
         base = self.uri if urlsplit(self.uri).scheme in ("http", "https") else DASHBOARD
-        return f"{_without_secrets(base).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+        return _without_secrets(base).rstrip("/")
 
     def _search(self, filters: Sequence[str]) -> list[Any]:
         experiments = [item.experiment_id for item in self._client.search_experiments()]

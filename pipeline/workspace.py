@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import re
 import socket
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages.errors import PipelineError
+from stages.sources import fingerprint
 
 # Where a job on a cluster finds its workspace, whose own folder is a temporary copy of the code.
 VARIABLE = "PIPELINE_WORKSPACE"
@@ -106,20 +106,3 @@ class Workspace:
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
             file.flush()
             yield
-
-
-def fingerprint(folder: Path) -> str:
-    """Twelve hexadecimal digits that change with the files of a source.
-
-    Over each file's name, size, and first and last 64 KiB: reading all of ImageNet's 144 GB to find
-    that nothing changed would take longer than most runs.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size}\n".encode())
-        with path.open("rb") as file:
-            digest.update(file.read(65536))
-            file.seek(max(0, size - 65536))
-            digest.update(file.read())
-    return digest.hexdigest()[:12]

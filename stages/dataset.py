@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from stages.errors import PipelineError
+from stages.storage import Folder, open_folder
 
 SCHEMA_VERSION = 1
 Split = Literal["train", "val"]
@@ -27,7 +28,7 @@ MANIFEST_SCHEMA = pa.schema(
         ("key", pa.string()),  # the sample's name in its shard
         ("split", pa.string()),  # train | val
         ("label", pa.int32()),  # place of the synset among this data set's sorted synsets
-        ("synset", pa.string()),  # WordNet id
+        ("synset", pa.string()),  # WordNet id, or the class's own name
         ("shard", pa.string()),  # file name in this folder
         ("offset", pa.int64()),  # of the image's first byte in the shard
         ("size", pa.int64()),  # bytes
@@ -35,18 +36,34 @@ MANIFEST_SCHEMA = pa.schema(
         ("height", pa.int32()),
         ("format", pa.string()),  # as sniffed from the bytes: JPEG, PNG, ...
         ("mode", pa.string()),  # RGB, L, CMYK, ...
-        ("source", pa.string()),  # archive member the bytes came from
+        ("source", pa.string()),  # file, archive member or row the bytes came from
         ("sha256", pa.string()),
     ]
 )
 
 
 @dataclass(frozen=True)
+class Box:
+    """Where an object is, in pixels of its image."""
+
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+
+
+@dataclass(frozen=True)
 class ImageClass:
-    """One class: its WordNet id, the devkit's ILSVRC2012_ID (1 to 1000) and its words."""
+    """One class.
+
+    Attributes:
+        synset: its WordNet id; of a class that has none (CIFAR's, MNIST's) its own name.
+        ilsvrc_id: the devkit's ILSVRC2012_ID, 1 to 1000; None where it is not known or has none.
+        words: what it is called.
+    """
 
     synset: str
-    ilsvrc_id: int
+    ilsvrc_id: int | None
     words: str
 
 
@@ -171,15 +188,15 @@ def is_dataset(root: Path) -> bool:
     return (root / "dataset.json").is_file()
 
 
-def read_info(root: Path) -> DatasetInfo:
+def read_info(root: Path | Folder) -> DatasetInfo:
     """Read ``dataset.json``.
 
     Raises:
         PipelineError: it is missing, unreadable, or of another schema version.
     """
-    path = root / "dataset.json"
+    folder = root if isinstance(root, Folder) else open_folder(root)
     try:
-        values: dict[str, Any] = json.loads(path.read_text())
+        values: dict[str, Any] = json.loads(folder.read("dataset.json"))
         if values["schema_version"] != SCHEMA_VERSION:
             raise PipelineError(
                 f"{root} has schema version {values['schema_version']}, not {SCHEMA_VERSION}",
@@ -194,7 +211,7 @@ def read_info(root: Path) -> DatasetInfo:
             eigenvectors=tuple(tuple(vector) for vector in statistics["eigenvectors"]),
         )
         return DatasetInfo(**values)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise PipelineError(f"{root} is not a readable data set: {error}", _RESHARD) from error
 
 

@@ -61,6 +61,9 @@ class Follower:
                 record: Record = json.loads(line)
             except ValueError:
                 continue  # a torn line; its record was written again after the resumption
-            if record["step"] > self._last.get(record["kind"], self._after):
+            # Every start is news, also one at a step that was reached before.
+            if record["kind"] == "start" or record["step"] > self._last.get(
+                record["kind"], self._after
+            ):
                 self._last[record["kind"]] = record["step"]
                 yield record

@@ -4,7 +4,6 @@ The images' original bytes are kept. Samples are shuffled over the whole split, 
 shards one after the other is already a fair order. The folder appears whole or not at all.
 """
 
-import contextlib
 import hashlib
 import io
 import os
@@ -108,31 +107,26 @@ def _write_split(
     progress: Progress,
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    with contextlib.ExitStack() as stack:
-        archives = {
-            path: stack.enter_context(path.open("rb"))
-            for path in {image.archive for image in images}
-        }
-        writer = stack.enter_context(_ShardWriter(folder, images[0].split, shard_bytes))
+    with _ShardWriter(folder, images[0].split, shard_bytes) as writer:
         for done, image in enumerate(images):
-            data = os.pread(archives[image.archive].fileno(), image.size, image.offset)
-            header = open_image(data, f"{image.name} in {image.archive}")
-            key, label = image.name.rsplit(".", 1)[0], labels[image.synset]
-            name, offset = writer.add(key, data, label)
+            data = image.read()
+            header = open_image(data, image.origin)
+            label = labels[image.synset]
+            name, offset = writer.add(image.key, data, label)
             rows.append(
                 {
-                    "key": key,
+                    "key": image.key,
                     "split": image.split,
                     "label": label,
                     "synset": image.synset,
                     "shard": name,
                     "offset": offset,
-                    "size": image.size,
+                    "size": len(data),
                     "width": header.width,
                     "height": header.height,
                     "format": header.format,
                     "mode": header.mode,
-                    "source": f"{image.archive.name}/{image.name}",
+                    "source": image.origin,
                     "sha256": hashlib.sha256(data).hexdigest(),
                 }
             )

@@ -40,7 +40,7 @@ def whole_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     real = SHARED / "mini-imagenet-real" / "in64-100"
     if real.is_dir():
         return real
-    folder = tmp_path_factory.mktemp("embedded") / embedded.NAME
+    folder = tmp_path_factory.mktemp("embedded") / "embedded-24"
     embedded.generate(folder, train_per_class=TRAIN_EACH, val_per_class=VAL_EACH)
     return folder
 

@@ -178,7 +178,7 @@ def _truncated(source: Path, folder: Path) -> Path:
         (["--yaer", 2012], "--year"),
         (["--year", 2012, "--profile", "tiny"], "toy"),
         (["--year", 2012, "--data", "{tmp}/nowhere"], "does not exist"),
-        (["--year", 2012, "--data", "{tmp}"], "has no ILSVRC2012_img_train.tar"),
+        (["--year", 2012, "--data", "{tmp}"], "holds no images in a form that is known"),
         (["--year", 2012, "--data", "{truncated}"], "truncated|damaged"),
         (["--year", 2012, "--launcher", "inline", "--workers", 2], "leave --workers out"),
         (["--year", 2012, "--tracking-uri", "http://127.0.0.1:1"], "start the MLflow server"),

@@ -20,7 +20,8 @@ def test_names_of_the_history_are_known() -> None:
         "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "plain18", "plain34",
         "resnet_cifar", "preact_resnet200", "resnext50_32x4d", "resnext101_32x4d",
         "resnext101_64x4d", "se_resnet50", "se_resnet101", "se_resnet152", "se_resnext50_32x4d",
-        "se_resnext101_32x4d", "senet154", "lenet5",
+        "se_resnext101_32x4d", "senet154", "inception_v3", "inception_v4", "inception_resnet_v2",
+        "lenet5",
     } <= set(models.names())  # fmt: skip
 
 

@@ -1,6 +1,8 @@
 """Archives are read as they are, and labels come out in the right order."""
 
+import gzip
 import json
+import multiprocessing
 import re
 import shutil
 import tarfile
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.dataset import Box
 from stages.errors import PipelineError
 from stages.sources import (
     CLASSES,
@@ -15,10 +18,14 @@ from stages.sources import (
     GROUND_TRUTH,
     TRAIN_ARCHIVE,
     VAL_ARCHIVE,
+    SourceImage,
     open_source,
     read_classes,
 )
 from tests.conftest import add, tar_of
+from tests.sources.originals import Originals
+
+SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 
 def test_images_are_found_in_nested_tars(source: Path) -> None:
@@ -32,9 +39,33 @@ def test_images_are_found_in_nested_tars(source: Path) -> None:
             wanted = {m.name: inner.extractfile(m).read() for m in inner.getmembers()}
     mine = [image for image in train if image.synset == member.name.removesuffix(".tar")]
     assert {image.name for image in mine} == set(wanted)
-    data = (source / TRAIN_ARCHIVE).read_bytes()
     for image in mine:
-        assert data[image.offset : image.offset + image.size] == wanted[image.name]
+        assert image.read() == wanted[image.name]
+        assert image.size == len(wanted[image.name])
+        assert image.origin == f"{TRAIN_ARCHIVE}/{image.name}"
+
+
+def test_boxes_are_those_of_the_annotations(boxed_source: Path) -> None:
+    found = open_source(boxed_source).images
+    assert all(len(image.boxes) == 1 for image in found)
+    for split, archive in (("train", "train_v2.tar.gz"), ("val", "val_v3.tgz")):
+        image = next(image for image in found if image.split == split)
+        with tarfile.open(boxed_source / f"ILSVRC2012_bbox_{archive}") as tar:
+            member = next(m for m in tar.getmembers() if m.name.endswith(f"/{image.key}.xml"))
+            xml = tar.extractfile(member).read().decode()
+        corners = [int(re.search(rf"<{side}>(\d+)<", xml)[1]) for side in SIDES]
+        assert image.boxes == (Box(*corners),)
+
+
+def test_images_without_a_box_archive_have_no_boxes(source: Path) -> None:
+    assert not any(image.boxes for image in open_source(source).images)
+
+
+def test_images_are_read_by_other_processes(source: Path, originals: Originals) -> None:
+    images = open_source(source).images
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        assert pool.map(SourceImage.read, images[:5]) == [i.data for i in originals.images[:5]]
 
 
 def test_devkit_numbers_are_not_the_sorted_order(shared_data: Path) -> None:
@@ -90,6 +121,10 @@ def _file(folder: Path) -> None:
     folder.write_text("not a folder")
 
 
+def _no_val_archive(folder: Path) -> None:
+    (folder / VAL_ARCHIVE).unlink()
+
+
 def _empty_archive(folder: Path) -> None:
     (folder / VAL_ARCHIVE).write_bytes(b"")
 
@@ -114,8 +149,35 @@ def _traversal(folder: Path) -> None:
     (folder / VAL_ARCHIVE).write_bytes(tar_of([("../../ILSVRC2012_val_00000001.JPEG", b"x")]))
 
 
+def _web_page(folder: Path) -> None:
+    (folder / TRAIN_ARCHIVE).write_bytes(b"\n<!doctype html><html>please log in</html>" * 100)
+
+
 def _not_a_tar(folder: Path) -> None:
-    (folder / TRAIN_ARCHIVE).write_bytes(b"<html>please log in</html>" * 100)
+    (folder / TRAIN_ARCHIVE).write_bytes(bytes(range(256)) * 100)
+
+
+def _link_in_a_tar(folder: Path) -> None:
+    link = tarfile.TarInfo("ILSVRC2012_val_00099999.JPEG")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    with tarfile.open(folder / VAL_ARCHIVE, "a") as archive:
+        archive.addfile(link)
+
+
+def _truncated_boxes(folder: Path) -> None:
+    packed = gzip.compress(tar_of([("val/ILSVRC2012_val_00000001.xml", bytes(100_000))]))
+    (folder / "ILSVRC2012_bbox_val_v3.tgz").write_bytes(packed[: len(packed) // 2])
+
+
+def _exploding_boxes(folder: Path) -> None:
+    xml = b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><annotation>&b;</annotation>'
+    packed = gzip.compress(tar_of([("val/ILSVRC2012_val_00000001.xml", xml)]))
+    (folder / "ILSVRC2012_bbox_val_v3.tgz").write_bytes(packed)
+
+
+def _enormous_annotation(folder: Path) -> None:
+    packed = gzip.compress(tar_of([("val/ILSVRC2012_val_00000001.xml", bytes(2 << 20))]))
+    (folder / "ILSVRC2012_bbox_val_v3.tgz").write_bytes(packed)
 
 
 def _no_labels(folder: Path) -> None:
@@ -141,14 +203,20 @@ def _missing_synset(folder: Path) -> None:
     ("spoil", "told"),
     [
         (_missing, "does not exist"),
-        (_empty, "has no ILSVRC2012_img_train.tar and no ILSVRC2012_img_val.tar"),
+        (_empty, "holds no images in a form that is known, but nothing"),
+        (_no_val_archive, f"has no {VAL_ARCHIVE}"),
         (_file, "is a file, not a folder"),
         (_empty_archive, "is empty"),
         (_truncated_inside_an_image, "truncated|damaged"),
         (_truncated_between_members, "truncated"),
         (_flat_train, "where a tar a synset"),
         (_traversal, "not ILSVRC2012_val_XXXXXXXX.JPEG"),
+        (_web_page, "is a web page, not a tar archive"),
         (_not_a_tar, "is not a tar archive"),
+        (_link_in_a_tar, "which is a link"),
+        (_truncated_boxes, "is truncated or no gzipped tar"),
+        (_exploding_boxes, "is not an annotation: it declares a document type"),
+        (_enormous_annotation, "has 2,097,152 bytes"),
         (_no_labels, "has neither"),
         (_no_classes, "has neither"),
         (_too_few_labels, "41 labels for 42 validation images"),
