@@ -20,8 +20,8 @@ $(READY): requirements.lock pyproject.toml
 	if [ -z "$$base" ]; then echo "error: Python 3.11 or newer (with venv) was not found. Install it, then run this again." >&2; exit 2; fi; \
 	test -x $(PYTHON) || $$base -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.uv.lock
-	$(VENV)/bin/uv pip install --python $(PYTHON) --require-hashes -r requirements.lock
-	$(VENV)/bin/uv pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation --editable .
+	$(VENV)/bin/uv --system-certs pip install --python $(PYTHON) --require-hashes -r requirements.lock
+	$(VENV)/bin/uv --system-certs pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(READY) ## train and test the 2012 winner on the embedded images (about 3 minutes on 2 cores)

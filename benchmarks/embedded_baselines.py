@@ -186,7 +186,7 @@ def main() -> None:
     shapes, textures = ({getattr(c, part) for c in CLASSES} for part in ("shape", "texture"))
 
     def report(name: str, top1: float, top5: float) -> None:
-        print(f"{name:44} top-1 {top1:5.1f} %   top-5 {top5:5.1f} %   n={n}", flush=True)
+        print(f"{name:45} top-1 {top1:5.1f} %   top-5 {top5:5.1f} %   n={n}", flush=True)
 
     def linear(name: str, features: Tensor, val_features: Tensor) -> None:
         report(name, *logistic_regression(features, val_features, train.labels, val.labels))

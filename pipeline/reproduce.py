@@ -120,17 +120,20 @@ def draw(workspace: Workspace, tracker: Tracker, progress: Progress) -> None:
     )
 
 
+def _embedded(workspace: Workspace, progress: Progress) -> str:
+    source = workspace.sources / EMBEDDED
+    with workspace.lock(EMBEDDED):
+        if not source.is_dir():
+            progress.line("shard", f"painting the embedded images into {source}")
+            embedded.generate(source)
+    return str(source)
+
+
 def _shard(options: Options, workspace: Workspace, progress: Progress) -> Path:
-    source = options.data
-    if source is None:
-        source = workspace.sources / EMBEDDED
-        with workspace.lock(EMBEDDED):
-            if not source.is_dir():
-                progress.line("shard", f"painting the embedded images into {source}")
-                embedded.generate(source)
-    elif is_dataset(source):
+    source = options.data or _embedded(workspace, progress)
+    if is_dataset(Path(source)):
         progress.line("shard", f"{source} is a finished data set: used as it is")
-        return source.absolute()
+        return Path(source).absolute()
     dataset = workspace.dataset(source)
     with workspace.lock(dataset.name):
         if options.force == "shard":

@@ -23,8 +23,8 @@ class Options:
     """A paper by name, e.g. alexnet."""
     profile: Profile = "toy"
     """Scale: toy (minutes on a laptop), mini (64-pixel photographs, one GPU) or paper (as published)."""
-    data: Path | None = None
-    """Folder with the official ILSVRC-2012 archives; without it the embedded images are used."""
+    data: str | None = None
+    """Folder or URL with ImageNet in any common form (default: the embedded images)."""
     workspace: Path | None = None
     """Where everything is kept (default: $PIPELINE_WORKSPACE, else ./workspace)."""
     launcher: Literal["ray", "inline"] = "ray"

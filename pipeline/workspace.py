@@ -75,9 +75,14 @@ class Workspace:
         """Artifacts of the default tracking store."""
         return self.root / "mlartifacts"
 
-    def dataset(self, source: Path) -> Path:
-        """Where a source's shards belong: its name and a fingerprint of its files."""
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", source.resolve().name)
+    def dataset(self, source: str) -> Path:
+        """Where the shards of a source, a folder or a URL, belong: its name and a fingerprint."""
+        last = (
+            source.rstrip("/").rsplit("/", 1)[-1]
+            if "://" in source
+            else Path(source).resolve().name
+        )
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", last)
         return self.root / "datasets" / f"{name}-{fingerprint(source)}"
 
     def run(self, name: str) -> Path:

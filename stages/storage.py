@@ -256,7 +256,7 @@ def _filesystem(url: str, process: int) -> tuple[Any, str]:
     try:
         return cast(tuple[Any, str], pafs.FileSystem.from_uri(url))
     except pa.ArrowInvalid:
-        import fsspec  # type: ignore[import-untyped]  # only for schemes that Arrow does not know
+        import fsspec  # only for schemes that Arrow does not know
 
         scheme = url.split("://")[0]
         try:

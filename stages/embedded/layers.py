@@ -88,8 +88,9 @@ def _checked(p: Array, q: Array, noise: Array) -> Array:
 
 
 def _spotted(p: Array, q: Array, noise: Array) -> Array:
-    staggered = p + 0.5 * (np.floor(q) % 2)
-    return 4 * (0.36 - np.hypot(staggered % 1 - 0.5, q % 1 - 0.5))
+    row = np.floor(q)
+    staggered = p + 0.5 * row
+    return 4 * (0.36 - np.hypot(staggered - np.floor(staggered) - 0.5, q - row - 0.5))
 
 
 def _mottled(p: Array, q: Array, noise: Array) -> Array:

@@ -61,8 +61,8 @@ def paint(rng: np.random.Generator, shape: Integers, texture: Integers, size: in
     fragments = _scatter_fragments(rng, canvas, x, y, noise, unit)
 
     radius = uniform(rng, 21 * unit, 28 * unit, batch)
-    room = (size / 2 - 1.05 * radius)[:, None]
-    centre = size / 2 + room * uniform(rng, -1, 1, batch, 2)
+    room = ((size - 1) / 2 - 1.05 * radius)[:, None]
+    centre = (size - 1) / 2 + room * uniform(rng, -1, 1, batch, 2)
     subject = draw_layer(rng, shape, texture, centre, radius, tilt=0.2, unit=unit)
     light = uniform(rng, -np.pi, 0, batch)  # from above: y points down
     cover = _paint_subject(rng, canvas, subject, light, x, y, noise, unit)
@@ -86,7 +86,7 @@ def _background(
         layer = draw_layer(
             rng,
             shape=np.zeros(batch, dtype=np.int64),
-            texture=_any(rng, TEXTURES, batch),
+            texture=_pick(rng, TEXTURES, batch),
             centre=uniform(rng, 0, size, batch, 2),
             radius=np.ones(batch, dtype=np.float32),
             tilt=0,
@@ -116,8 +116,8 @@ def _scatter_fragments(
     for number in range(MOST_FRAGMENTS):
         piece = draw_layer(
             rng,
-            shape=_any(rng, SHAPES, batch),
-            texture=_any(rng, TEXTURES, batch),
+            shape=_pick(rng, SHAPES, batch),
+            texture=_pick(rng, TEXTURES, batch),
             centre=uniform(rng, 0, size, batch, 2),
             radius=uniform(rng, 6 * unit, 10 * unit, batch),
             tilt=np.pi,
@@ -187,7 +187,7 @@ def _boxes(mask: npt.NDArray[np.bool_]) -> Integers:
     return np.stack(edges, axis=1)
 
 
-def _any(rng: np.random.Generator, kinds: Sized, batch: int) -> Integers:
+def _pick(rng: np.random.Generator, kinds: Sized, batch: int) -> Integers:
     return rng.integers(len(kinds), size=batch, dtype=np.int64)
 
 
