@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import replace
+from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
@@ -21,7 +22,15 @@ from stages.loader import (
     steps_per_epoch,
     training_batches,
 )
-from stages.recipe import Augmentation, ScaleJitter
+from stages.recipe import (
+    AreaCrop,
+    Augmentation,
+    CentreSquare,
+    FixedCrops,
+    Recipe,
+    ScaleJitter,
+)
+from stages.train import TrainJob, train
 
 RECIPE = Augmentation(resize=72, crop=64, colour_noise="standard_deviation")
 # One of each kind of sampling, at the size of the tests' images.
@@ -158,6 +167,27 @@ def test_a_test_sees_each_image_once(dataset: Dataset, world: int, protocol) -> 
             assert shown.shape[0] == len(batch.indices)
             seen += batch.indices.tolist()
     assert sorted(seen) == list(range(len(val)))
+
+
+def test_a_recipe_decides_about_the_last_batch_and_the_order(
+    recipe: Recipe, dataset: Dataset, tmp_path: Path
+) -> None:
+    """96 images: four batches of 20 and one of 16, through every part of an augmentation."""
+    whole = replace(
+        recipe,
+        augmentation=replace(RECIPES["googlenet"], crop=64),
+        batch_size=20,
+        epochs=1,
+        drop_last=False,
+        shuffle_buffer=30,
+    )
+    assert train(TrainJob(whole, dataset.root, tmp_path / "whole", seed=0)).steps == 5
+    dropped = replace(whole, drop_last=True)
+    assert train(TrainJob(dropped, dataset.root, tmp_path / "dropped", seed=0)).steps == 4
+    assert len({whole.id, dropped.id, replace(whole, shuffle_buffer=None).id}) == 3
+    samplings = (CentreSquare(), FixedCrops(), ScaleJitter(64, 72), ScaleJitter(64, 73), AreaCrop())
+    augmentations = [replace(whole.augmentation, sampling=sampling) for sampling in samplings]
+    assert len({replace(whole, augmentation=one).id for one in augmentations}) == 5
 
 
 # Order
