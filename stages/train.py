@@ -147,7 +147,7 @@ class _Training:
             self.recipe.model, num_classes=len(self.classes), **self.recipe.knobs
         ).to(device)
         self.optimiser = optim.build(self.model, self.recipe.optimiser)
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.loss = 0, 0.0, math.nan
         self._restore()
         self.network: nn.Module = self.model
         if self.part.world > 1:
@@ -155,7 +155,6 @@ class _Training:
                 self.model, device_ids=[device] if device.type == "cuda" else None
             )
         self.journal = Journal(job.journal) if self.part.rank == 0 else None
-        self.loss = math.nan
         self._next_save = time.monotonic() + job.checkpoint_seconds
 
     def run(self) -> TrainResult:
@@ -223,7 +222,9 @@ class _Training:
                 self._check_loss(self.step - since)
                 summed.zero_()
                 since, images, started = self.step, 0, time.monotonic()
-                if time.monotonic() >= self._next_save:
+                # Not after an epoch's last step: that checkpoint follows the validation, or a run killed
+                # in between would never validate that epoch.
+                if self.step % self.steps_per_epoch and time.monotonic() >= self._next_save:
                     self._save()
 
     def _step(self, batch: Batch, epoch: float) -> Tensor:
