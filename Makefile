@@ -7,6 +7,8 @@ PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 WORKSPACE ?= workspace
 ARGS ?=
+# Threads that wait for each other sleep; spinning makes a busy machine up to twenty times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

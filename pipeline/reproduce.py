@@ -31,6 +31,7 @@ from stages.estimate import Probe, probe
 from stages.evaluate import Evaluation, default_device, read_evaluation, score
 from stages.files import write_atomically
 from stages.journal import Follower
+from stages.loader import steps_per_epoch
 from stages.recipe import Recipe, digest
 from stages.shard import SHARD_BYTES, shard
 from stages.sources import check_source, open_source
@@ -157,7 +158,7 @@ def _shard(options: Options, workspace: Workspace, progress: Progress) -> Path:
 
 def _say_plan(run: Run, options: Options, progress: Progress) -> None:
     recipe, counts = run.recipe, run.info.counts
-    steps = counts["train"] // recipe.batch_size * recipe.epochs
+    steps = recipe.epochs * steps_per_epoch(counts["train"], recipe.batch_size, recipe.drop_last)
     measured = probe(recipe, len(run.info.classes), default_device())
     _check_room(measured, options, run)
     training = steps * measured.seconds_per_step

@@ -205,6 +205,11 @@ class Samples:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def shard_of(self) -> NDArray[np.int32]:
+        """Which shard each sample is in, (samples,)."""
+        return self._shard
+
     def read(self, index: int) -> bytes:
         """The encoded image of sample ``index``.
 

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models.weights import load_network
-from stages.augment import Normalise, evaluation_views
+from stages.augment.colour import Normalise
+from stages.augment.views import Views
 from stages.dataset import Dataset
 from stages.errors import PipelineError
 from stages.files import write_atomically
-from stages.loader import ALONE, Part, Squares, evaluation_batches
+from stages.loader import ALONE, Images, Part, evaluation_batches
 from stages.recipe import Protocol, Recipe
 
 TOP = 5
@@ -58,10 +59,9 @@ class Evaluation:
 @torch.inference_mode()
 def predict(
     model: nn.Module,
-    squares: Squares,
+    images: Images,
     normalise: Normalise,
-    crop: int,
-    protocol: Protocol,
+    views: Views,
     *,
     part: Part = ALONE,
     processes: int = 0,
@@ -69,21 +69,30 @@ def predict(
 ) -> pa.Table:
     """The answers of a network to its part of a split.
 
-    The probabilities of an image's views are averaged (Krizhevsky 2012, section 4.1).
+    The probabilities of an image's views are averaged (Krizhevsky 2012, section 4.1). Where a view is a
+    whole image, the scores at its places are averaged before the softmax (Simonyan and Zisserman 2014,
+    section 3.2): by the network's method ``dense``, or by the network itself where it has none.
 
     Returns:
         A row an image: index (place in the split), label, answers (up to five classes, best first),
         probabilities (theirs).
     """
     model.eval()
-    views = 10 if protocol == "ten_crop" else 1
+    network = getattr(model, "dense", model) if "dense" in views.protocol else model
     indices, labels, answers, probabilities = [], [], [], []
     for batch in evaluation_batches(
-        squares, batch_size=VIEWS_AT_ONCE // views, part=part, processes=processes
+        images, views, at_once=VIEWS_AT_ONCE, part=part, processes=processes
     ):
-        crops = evaluation_views(batch.images.to(device, non_blocking=True), crop, protocol)
-        logits = model(normalise(crops).flatten(0, 1))
-        mean = logits.float().softmax(dim=1).unflatten(0, (views, -1)).mean(dim=0)
+        mean = torch.zeros((), device=device)
+        for shown, weight in zip(batch.views, views.weights, strict=True):
+            shown = shown.to(device, non_blocking=True)
+            if views.mirrored:
+                shown = torch.cat([shown, shown.flip(-1)], dim=1)
+            scores = network(normalise(shown).flatten(0, 1)).float()
+            if scores.dim() == 4:
+                scores = scores.mean(dim=(2, 3))
+            shares = scores.softmax(dim=1).unflatten(0, shown.shape[:2])
+            mean = mean + weight * shares.sum(dim=1)
         best = mean.topk(min(TOP, mean.shape[1]), dim=1)
         indices.append(batch.indices.numpy())
         labels.append(batch.labels.numpy())
@@ -125,14 +134,13 @@ def evaluate_part(
         raise PipelineError(
             f"the trained weights cannot be loaded: {error}", "train again with --force train"
         ) from error
-    squares = Squares(dataset.samples("val"), recipe.augmentation.resize)
+    views = Views.of(recipe, protocol)
     normalise = Normalise(dataset, recipe.augmentation, device)
     return predict(
         model.to(device),
-        squares,
+        Images.to_view(dataset.samples("val"), views),
         normalise,
-        recipe.augmentation.crop,
-        protocol,
+        views,
         part=part,
         processes=processes,
         device=device,

@@ -4,23 +4,30 @@ Global batch k of an epoch holds the same images at any number of workers; a wor
 So a run that stopped at any step goes on with the very next batch, also at another number of workers.
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
-from stages.augment import Draws, epoch_order, training_crop
+from stages import order
+from stages.augment.crops import training_crop
+from stages.augment.draws import Draws
+from stages.augment.views import Views
 from stages.dataset import Samples
-from stages.images import decode_square
-from stages.recipe import Augmentation
+from stages.decode import centre_square, decode
+from stages.recipe import AreaCrop, Augmentation, ScaleJitter
 
 # A data set that is this small when decoded (bytes) is decoded once and kept.
 KEEP_DECODED = 1 << 30
+# So many images, evenly spread, are decoded to judge the size of all.
+_PROBED = 16
 
 
 @dataclass(frozen=True)
@@ -35,131 +42,238 @@ class Part:
         return np.array_split(items, self.world)[self.rank]
 
 
-class Squares:
-    """The centre squares of a split, (3, side, side) uint8; decoded once where they fit in memory."""
-
-    def __init__(self, samples: Samples, side: int) -> None:
-        self._samples = samples
-        self._side = side
-        self.labels = torch.from_numpy(samples.labels)
-        self.kept = len(samples) * 3 * side * side <= KEEP_DECODED
-        self._cache: dict[int, NDArray[np.uint8]] = {}
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        if index in self._cache:
-            return self._cache[index]
-        square = decode_square(self._samples.read(index), self._side, self._samples.keys[index])
-        if self.kept:
-            self._cache[index] = square
-        return square
-
-
 ALONE = Part()
 
 
-@dataclass(frozen=True)
-class Batch:
+class Images:
+    """The decoded images of a split, uint8 (3, height, width); decoded once where they fit in memory.
+
+    Args:
+        samples: the encoded images.
+        square: side of the centre squares to reduce them to; None for whole images.
+        short_side: the longest short side at which whole images are needed, where that is known;
+            larger ones may be decoded at a fraction of their size.
+    """
+
+    def __init__(
+        self, samples: Samples, *, square: int | None = None, short_side: int | None = None
+    ) -> None:
+        self.samples = samples
+        self.labels = torch.from_numpy(samples.labels)
+        self._square = square
+        self._at_least = square or short_side
+        self._cache: dict[int, Tensor] = {}
+
+    @classmethod
+    def to_train(cls, samples: Samples, recipe: Augmentation) -> "Images":
+        """What `training_crop` takes crops from."""
+        match recipe.sampling:
+            case ScaleJitter(high=high):
+                return cls(samples, short_side=high)
+            case AreaCrop():
+                return cls(samples)
+        return cls(samples, square=recipe.resize)
+
+    @classmethod
+    def to_view(cls, samples: Samples, views: Views) -> "Images":
+        """What `Views` are taken from."""
+        return cls(samples, square=views.square, short_side=max(views.scales, default=None))
+
+    @functools.cached_property
+    def kept(self) -> bool:
+        """Whether every image stays in memory once it was decoded."""
+        probed = range(0, len(self), max(1, len(self) // _PROBED))
+        decoded = sum(self._decode(index).numel() for index in probed) / max(1, len(probed))
+        return decoded * len(self) <= KEEP_DECODED
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Tensor:
+        if index in self._cache:
+            return self._cache[index]
+        image = self._decode(index)
+        if self.kept:
+            self._cache[index] = image
+        return image
+
+    def _decode(self, index: int) -> Tensor:
+        image = decode(self.samples.read(index), self.samples.keys[index], self._at_least)
+        return image if self._square is None else centre_square(image, self._square)
+
+
+class Batch(NamedTuple):
     """One worker's part of a global batch.
 
     Attributes:
-        images: uint8, (n, 3, side, side): crops in training, whole squares in a test.
+        images: uint8, (n, 3, crop, crop).
         labels: int64, (n,).
         indices: int64, (n,): places in the split's manifest.
-        colour: float32, (n, 3): factors of the colour noise; zeros in a test.
+        colour: float32, (n, 3): factors of the colour noise.
+        distortion: float32, (n, 6): of `Draw.distortion`; zeros where the recipe has none.
+        of: images in the global batch.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
     colour: Tensor
+    distortion: Tensor
+    of: int
+
+    def to(self, device: torch.device) -> "Batch":
+        """Start the copy to a device."""
+        return self._replace(
+            images=self.images.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+            colour=self.colour.to(device, non_blocking=True),
+            distortion=self.distortion.to(device, non_blocking=True),
+        )
+
+
+class ViewBatch(NamedTuple):
+    """One worker's images of a test, as a protocol shows them.
+
+    Attributes:
+        views: uint8, (n, views, 3, height, width), one tensor for each that `Views` gives of an image.
+        labels: int64, (n,).
+        indices: int64, (n,): places in the split's manifest.
+    """
+
+    views: list[Tensor]
+    labels: Tensor
+    indices: Tensor
+
+
+def steps_per_epoch(images: int, batch_size: int, drop_last: bool = True) -> int:
+    """Batches in an epoch: all of them full, or the last one smaller where that is needed."""
+    return images // batch_size if drop_last else -(-images // batch_size)
 
 
 def training_batches(
-    squares: Squares,
+    images: Images,
     recipe: Augmentation,
     *,
     batch_size: int,
     seed: int,
     epoch: int,
     first_step: int = 0,
+    drop_last: bool = True,
+    shuffle_buffer: int | None = None,
     part: Part = ALONE,
     processes: int = 0,
 ) -> Iterator[Batch]:
-    """The batches of one epoch from ``first_step`` on: floor(images / batch_size) of them in all.
+    """The batches of one epoch from ``first_step`` on, of `steps_per_epoch` in all.
 
     Args:
-        squares: the training split.
+        images: of the training split.
         recipe: how crops are made.
         batch_size: images in a global batch.
         seed: of the run.
         epoch: from 0.
         first_step: where to go on, counted within the epoch.
+        drop_last: see `Recipe`.
+        shuffle_buffer: see `Recipe`.
         part: which slice of each global batch.
         processes: loader processes; 0 loads in this one, as does a split that is kept decoded.
     """
-    order = epoch_order(seed, epoch, len(squares))
-    steps = len(squares) // batch_size
-    batches = [
-        part.of(order[k * batch_size : (k + 1) * batch_size]) for k in range(first_step, steps)
-    ]
-    draws = Draws.of_epoch(seed, epoch, len(squares))
-    return _load(_Batches(squares, batches, recipe, draws), processes)
+    visits = (
+        order.indexed(seed, epoch, len(images))
+        if shuffle_buffer is None
+        else order.streaming(seed, epoch, images.samples.shard_of, shuffle_buffer)
+    )
+    steps = steps_per_epoch(len(images), batch_size, drop_last)
+    batches = [visits[k * batch_size : (k + 1) * batch_size] for k in range(first_step, steps)]
+    draws = Draws(seed, epoch, len(images))
+    return _load(_TrainingBatches(images, batches, part, recipe, draws), images, processes)
 
 
 def evaluation_batches(
-    squares: Squares, *, batch_size: int, part: Part = ALONE, processes: int = 0
-) -> Iterator[Batch]:
-    """This worker's part of a split as whole squares, each image exactly once over all workers."""
-    mine = part.of(np.arange(len(squares)))
-    batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
-    return _load(_Batches(squares, batches, None, None), processes)
+    images: Images, views: Views, *, at_once: int, part: Part = ALONE, processes: int = 0
+) -> Iterator[ViewBatch]:
+    """This worker's part of a split, each image exactly once over all workers.
+
+    Args:
+        images: of the split, `Images.to_view`.
+        views: what is shown of each.
+        at_once: views in a batch, mirror images included; at least one image's.
+        part: which slice of the split.
+        processes: loader processes, as in `training_batches`.
+    """
+    mine = part.of(np.arange(len(images)))
+    size = max(1, at_once // views.count) if views.same_size else 1
+    batches = [mine[start : start + size] for start in range(0, len(mine), size)]
+    return _load(_ViewBatches(images, batches, views), images, processes)
 
 
-class _Batches(TorchDataset[Batch]):
+class _TrainingBatches(TorchDataset[Batch]):
     """Makes batch k when asked for it, in whichever process asks."""
 
     def __init__(
         self,
-        squares: Squares,
-        batches: list[NDArray[np.int64]],
-        recipe: Augmentation | None,
-        draws: Draws | None,
+        images: Images,
+        batches: Sequence[NDArray[np.int64]],
+        part: Part,
+        recipe: Augmentation,
+        draws: Draws,
     ) -> None:
-        self._squares = squares
-        self._batches = batches
-        self._recipe = recipe
-        self._draws = draws
+        self._images, self._batches, self._part = images, batches, part
+        self._recipe, self._draws = recipe, draws
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __getitem__(self, k: int) -> Batch:
-        indices = self._batches[k]
-        colour = np.zeros((len(indices), 3), np.float32)
-        if self._recipe is None or self._draws is None:
-            images = np.stack([self._squares[i] for i in indices])
-        else:
-            place, mirror = self._draws.place, self._draws.mirror
-            images = np.stack(
-                [
-                    training_crop(self._squares[i], self._recipe, place[i], bool(mirror[i]))
-                    for i in indices
-                ]
-            )
-            colour = self._draws.colour[indices]
+        indices = self._part.of(self._batches[k])
+        draws = [self._draws[i] for i in indices]
+        crops = [
+            training_crop(self._images[i], self._recipe, draw)
+            for i, draw in zip(indices, draws, strict=True)
+        ]
+        amount = self._recipe.distortion
+        distortions = [draw.distortion(amount) for draw in draws] if amount else []
+        side = self._recipe.crop
         return Batch(
-            torch.from_numpy(images),
-            self._squares.labels[indices],
+            _stack(crops) if crops else torch.empty(0, 3, side, side, dtype=torch.uint8),
+            self._images.labels[indices],
             torch.from_numpy(indices),
-            torch.from_numpy(colour),
+            torch.from_numpy(np.array([d.colour for d in draws], np.float32).reshape(-1, 3)),
+            torch.from_numpy(np.array(distortions, np.float32).reshape(-1, 6)),
+            len(self._batches[k]),
         )
 
 
-def _load(batches: _Batches, processes: int) -> Iterator[Batch]:
-    if batches._squares.kept:
+class _ViewBatches(TorchDataset[ViewBatch]):
+    def __init__(self, images: Images, batches: Sequence[NDArray[np.int64]], views: Views) -> None:
+        self._images, self._batches, self._views = images, batches, views
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, k: int) -> ViewBatch:
+        indices = self._batches[k]
+        shown = [list(self._views(self._images[i])) for i in indices]
+        return ViewBatch(
+            [_stack(same) for same in zip(*shown, strict=True)],
+            self._images.labels[indices],
+            torch.from_numpy(indices),
+        )
+
+
+def _stack(images: Sequence[Tensor]) -> Tensor:
+    """Stack along a new first axis, in a loader process straight into memory shared with the trainer.
+
+    Pixels keep their channels side by side: copying them is then copying rows.
+    """
+    stacked: Tensor = default_collate([image.movedim(-3, -1) for image in images])
+    return stacked.movedim(-1, -3)
+
+
+B = TypeVar("B", Batch, ViewBatch)
+
+
+def _load(batches: TorchDataset[B], images: Images, processes: int) -> Iterator[B]:
+    if images.kept:
         processes = 0  # another process would fill a cache of its own and lose it
     return iter(
         DataLoader(

@@ -11,11 +11,73 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Protocol = Literal["centre_crop", "ten_crop"]
+# How a trained network is tested; `stages.augment.views` says what each one sees.
+Protocol = Literal[
+    "centre_crop",
+    "ten_crop",
+    "dense",
+    "dense_multi_scale",
+    "multi_crop",
+    "multi_crop_and_dense",
+    "144_crops",
+]
 ColourNoise = Literal["none", "standard_deviation", "variance"]
+Interpolation = Literal["bilinear", "cubic", "area", "nearest"]
 
 # (from epoch, learning rate) pairs: each rate holds from its epoch until the next one's.
 Rates = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True)
+class CentreSquare:
+    """Crops lie anywhere in the centre square (Krizhevsky 2012, section 4.1)."""
+
+    kind: Literal["centre_square"] = "centre_square"
+
+
+@dataclass(frozen=True)
+class FixedCrops:
+    """Crops are the corners and the centre of the centre square (Zeiler and Fergus 2013, section 3)."""
+
+    kind: Literal["fixed_crops"] = "fixed_crops"
+
+
+@dataclass(frozen=True)
+class ScaleJitter:
+    """Crops lie anywhere in the whole image, whose short side is drawn anew for each use.
+
+    Simonyan and Zisserman 2014, section 3.1; He 2015, section 3.4.
+
+    Attributes:
+        low, high: bounds of the short side in pixels, both included; equal for one fixed scale.
+    """
+
+    low: int
+    high: int
+    kind: Literal["scale_jitter"] = "scale_jitter"
+
+
+@dataclass(frozen=True)
+class AreaCrop:
+    """Crops have a random share of the image's area and a random shape, and are resized to the crop.
+
+    Szegedy 2014, section 6.
+
+    Attributes:
+        area: bounds of the share.
+        ratio: bounds of width / height.
+        log_ratio: draw the ratio's logarithm uniformly (torchvision), not the ratio (the paper).
+        interpolations: one is drawn for each use.
+    """
+
+    area: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    log_ratio: bool = False
+    interpolations: tuple[Interpolation, ...] = ("bilinear",)
+    kind: Literal["area_crop"] = "area_crop"
+
+
+Sampling = CentreSquare | FixedCrops | ScaleJitter | AreaCrop
 
 
 @dataclass(frozen=True)
@@ -23,11 +85,16 @@ class Augmentation:
     """How a training crop is made. Lengths in pixels, intensities on the 0-255 scale.
 
     Attributes:
-        resize: length of the short side; the centre square of that size is the training image.
-        crop: side of the random crop.
+        resize: length of the short side; the centre square of that size is the training image of
+            `CentreSquare` and `FixedCrops`, and what is tested with a centre crop or ten crops.
+        crop: side of what the network sees.
+        sampling: where the crop is taken from.
         mean: what is subtracted: the mean image's central crop, or one mean a channel.
+        unit_variance: divide by each channel's standard deviation (today's recipes).
         flip: mirror half of the crops.
         random_crop: draw the crop's place; else always the centre.
+        distortion: change contrast, brightness and colour saturation, in random order, each by a
+            factor uniform in 1 - `distortion` to 1 + `distortion`; 0 for none. Before the noise.
         colour_noise: shift along the principal components of RGB, scaled by each component's
             ``standard_deviation`` (the authors' code) or ``variance`` (the paper's formula, for
             which intensities are taken on the 0-1 scale); Krizhevsky 2012, section 4.1.
@@ -38,9 +105,12 @@ class Augmentation:
 
     resize: int
     crop: int
+    sampling: Sampling = CentreSquare()
     mean: Literal["image", "channel"] = "image"
+    unit_variance: bool = False
     flip: bool = True
     random_crop: bool = True
+    distortion: float = 0.0
     colour_noise: ColourNoise = "none"
     colour_sigma: float = 0.1
     colour_divisor: float = 1.0
@@ -82,8 +152,14 @@ class Recipe:
     Attributes:
         model: a name that `models.create` knows; `knobs` are its arguments.
         batch_size: images a step, over all workers together.
-        epochs: passes over the training set; an epoch is floor(images / batch_size) steps.
+        epochs: passes over the training set.
         protocols: how the trained network is tested; the first is the paper's own.
+        test_scales: short sides in pixels of the protocols that test whole images, ascending; the
+            middle one is that of ``dense``.
+        drop_last: an epoch is floor(images / batch_size) steps; else every image is seen, the last
+            ones in a smaller batch.
+        shuffle_buffer: None for a uniformly random order of all images; else shards are visited
+            whole, in random order, and an image moves by fewer than so many places in it.
         start_steps: after so many steps the loss must have left ln(classes), or the run stops.
         deviations: departures from the published recipe; told to readers, not part of the identity.
     """
@@ -95,6 +171,9 @@ class Recipe:
     epochs: int
     protocols: tuple[Protocol, ...]
     start_steps: int
+    test_scales: tuple[int, ...] = ()
+    drop_last: bool = True
+    shuffle_buffer: int | None = None
     knobs: Mapping[str, Any] = field(default_factory=dict)
     deviations: tuple[Deviation, ...] = ()
 

@@ -23,13 +23,14 @@ from torch.nn.parallel import DistributedDataParallel
 import models
 from models.weights import Provenance, save_weights
 from stages import checkpoint, optim
-from stages.augment import Normalise
+from stages.augment.colour import Normalise
+from stages.augment.views import Views
 from stages.dataset import Dataset
 from stages.errors import PipelineError
 from stages.evaluate import default_device, predict
 from stages.files import write_atomically
 from stages.journal import Journal
-from stages.loader import ALONE, Batch, Part, Squares, training_batches
+from stages.loader import ALONE, Batch, Images, Part, steps_per_epoch, training_batches
 from stages.recipe import Recipe
 
 # A loss this close to that of guessing has not left it.
@@ -128,13 +129,16 @@ class _Training:
         dataset = Dataset(job.dataset)
         self.classes = dataset.info.classes
         augmentation = self.recipe.augmentation
-        self.train_squares = Squares(dataset.samples("train"), augmentation.resize)
-        self.val_squares = Squares(dataset.samples("val"), augmentation.resize)
+        self.views = Views.of(self.recipe, "centre_crop")
+        self.train_images = Images.to_train(dataset.samples("train"), augmentation)
+        self.val_images = Images.to_view(dataset.samples("val"), self.views)
         self.normalise = Normalise(dataset, augmentation, device)
-        self.steps_per_epoch = len(self.train_squares) // self.recipe.batch_size
+        self.steps_per_epoch = steps_per_epoch(
+            len(self.train_images), self.recipe.batch_size, self.recipe.drop_last
+        )
         if self.steps_per_epoch == 0:
             raise PipelineError(
-                f"{len(self.train_squares)} training images are less than one batch "
+                f"{len(self.train_images)} training images are less than one batch "
                 f"of {self.recipe.batch_size}",
                 "use a larger data set",
             )
@@ -143,7 +147,7 @@ class _Training:
             self.recipe.model, num_classes=len(self.classes), **self.recipe.knobs
         ).to(device)
         self.optimiser = optim.build(self.model, self.recipe.optimiser)
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.loss = 0, 0.0, math.nan
         self._restore()
         self.network: nn.Module = self.model
         if self.part.world > 1:
@@ -151,7 +155,6 @@ class _Training:
                 self.model, device_ids=[device] if device.type == "cuda" else None
             )
         self.journal = Journal(job.journal) if self.part.rank == 0 else None
-        self.loss = math.nan
         self._next_save = time.monotonic() + job.checkpoint_seconds
 
     def run(self) -> TrainResult:
@@ -167,12 +170,9 @@ class _Training:
             self._epoch(epoch)
             self._validate(epoch)
             self._save()
-        result = TrainResult(
-            self.step,
-            self.loss,
-            self.seconds,
-            self.step * self.recipe.batch_size / max(self.seconds, 1e-9),
-        )
+        epoch_images = min(self.steps_per_epoch * self.recipe.batch_size, len(self.train_images))
+        images = self.recipe.epochs * epoch_images
+        result = TrainResult(self.step, self.loss, self.seconds, images / max(self.seconds, 1e-9))
         if self.part.rank == 0:
             provenance = Provenance(
                 network=self.recipe.model,
@@ -189,14 +189,16 @@ class _Training:
         self.network.train()
         interval = max(1, self.steps_per_epoch // LOGS_PER_EPOCH)
         summed = torch.zeros((), device=self.device)
-        since, started = self.step, time.monotonic()
+        since, images, started = self.step, 0, time.monotonic()
         batches = training_batches(
-            self.train_squares,
+            self.train_images,
             self.recipe.augmentation,
             batch_size=self.recipe.batch_size,
             seed=self.job.seed,
             epoch=epoch,
             first_step=self.step - epoch * self.steps_per_epoch,
+            drop_last=self.recipe.drop_last,
+            shuffle_buffer=self.recipe.shuffle_buffer,
             part=self.part,
             processes=self.job.loader_processes,
         )
@@ -204,8 +206,8 @@ class _Training:
             rate = optim.set_rates(self.optimiser, self.step / self.steps_per_epoch)
             summed += self._step(batch, self.step / self.steps_per_epoch)
             self.step += 1
+            images += batch.of
             if self.step % interval == 0 or self.step % self.steps_per_epoch == 0:
-                images = (self.step - since) * self.recipe.batch_size
                 self.loss = float(self._over_workers(summed)) / images
                 seconds = time.monotonic() - started
                 self.seconds += seconds
@@ -219,8 +221,10 @@ class _Training:
                 )
                 self._check_loss(self.step - since)
                 summed.zero_()
-                since, started = self.step, time.monotonic()
-                if time.monotonic() >= self._next_save:
+                since, images, started = self.step, 0, time.monotonic()
+                # Not after an epoch's last step: that checkpoint follows the validation, or a run killed
+                # in between would never validate that epoch.
+                if self.step % self.steps_per_epoch and time.monotonic() >= self._next_save:
                     self._save()
 
     def _step(self, batch: Batch, epoch: float) -> Tensor:
@@ -232,14 +236,16 @@ class _Training:
         noisy = augmentation.colour_noise != "none" and (
             augmentation.colour_until is None or epoch < augmentation.colour_until
         )
-        colour = batch.colour.to(self.device, non_blocking=True) if noisy else None
-        inputs = self.normalise(batch.images.to(self.device, non_blocking=True), colour)
-        loss = F.cross_entropy(
-            self.network(inputs), batch.labels.to(self.device, non_blocking=True), reduction="sum"
+        batch = batch.to(self.device)
+        inputs = self.normalise(
+            batch.images,
+            batch.colour if noisy else None,
+            batch.distortion if augmentation.distortion else None,
         )
+        loss = F.cross_entropy(self.network(inputs), batch.labels, reduction="sum")
         # The workers' gradients are averaged; this makes that the mean over the global batch, also when
         # the workers' parts differ in size.
-        (loss * (self.part.world / self.recipe.batch_size)).backward()
+        (loss * (self.part.world / batch.of)).backward()
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         return loss.detach()
@@ -247,10 +253,9 @@ class _Training:
     def _validate(self, epoch: int) -> None:
         table = predict(
             self.model,
-            self.val_squares,
+            self.val_images,
             self.normalise,
-            self.recipe.augmentation.crop,
-            "centre_crop",
+            self.views,
             part=self.part,
             processes=self.job.loader_processes,
             device=self.device,

@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from stages.augment import Normalise, evaluation_views
+from stages.augment.colour import Normalise
+from stages.augment.views import Views
 from stages.dataset import Dataset
 from stages.errors import PipelineError
 from stages.evaluate import error_percent, evaluate_part, predict, read_evaluation, score
-from stages.loader import Part, Squares
+from stages.loader import Images, Part
 from stages.recipe import Augmentation, Recipe
 from stages.train import TrainJob, train
 
@@ -88,13 +89,14 @@ class Corner(nn.Module):
 
 
 def test_ten_crop_averages_probabilities_not_logits(dataset: Dataset) -> None:
-    squares = Squares(dataset.samples("val"), 72)
+    views = Views("ten_crop", crop=64, resize=72)
+    images = Images.to_view(dataset.samples("val"), views)
     normalise = Normalise(dataset, AUGMENTATION, torch.device("cpu"))
-    table = predict(Corner(), squares, normalise, 64, "ten_crop", device=torch.device("cpu"))
+    table = predict(Corner(), images, normalise, views, device=torch.device("cpu"))
     for row in table.slice(0, 5).to_pylist():
-        square = torch.from_numpy(squares[row["index"]])[None]
-        views = normalise(evaluation_views(square, 64, "ten_crop")[:, 0])
-        expected = Corner()(views).softmax(dim=1).mean(dim=0).sort(descending=True)
+        (crops,) = views(images[row["index"]])
+        shown = normalise(torch.cat([crops, crops.flip(-1)]))
+        expected = Corner()(shown).softmax(dim=1).mean(dim=0).sort(descending=True)
         assert row["answers"] == expected.indices.tolist()
         assert np.allclose(row["probabilities"], expected.values, atol=1e-5)
 

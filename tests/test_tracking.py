@@ -60,7 +60,7 @@ def test_runs_nest_and_carry_recipe_and_data(
     command, training = begin(tracker, dataset, "nest")
     run = client(store).get_run(training)
     assert run.data.tags["mlflow.parentRunId"] == command
-    assert run.data.params["batch_size"] == "32"
+    assert run.data.params["batch_size"] == str(TOY_RECIPE.batch_size)
     assert run.data.params["augmentation.crop"] == "64"
     assert run.data.params["optimiser.groups.2.weight_decay"] == "0.0005"
     assert run.inputs.dataset_inputs[0].dataset.digest == dataset.info.digest

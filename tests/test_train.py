@@ -95,10 +95,16 @@ def test_killed_anywhere_it_ends_with_the_same_bits(
     found = load_file(run.weights)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert epochs_of(run) == epochs_of(finished)
     losses = {r["step"]: r["loss"] for r in Follower(run.journal).read() if r["kind"] == "step"}
     assert losses == {
         r["step"]: r["loss"] for r in Follower(finished.journal).read() if r["kind"] == "step"
     }
+
+
+def epochs_of(run: TrainJob) -> list[tuple[int, float]]:
+    records = Follower(run.journal).read()
+    return [(r["epoch"], r["error_top1"]) for r in records if r["kind"] == "epoch"]
 
 
 def test_another_seed_is_another_run(finished: TrainJob, dataset: Dataset, tmp_path: Path) -> None:

@@ -1,0 +1,375 @@
+"""Images per second and core of one loader process, against the loaders that people use.
+
+    python benchmarks/loading.py FOLDER_WITH_THE_OFFICIAL_ARCHIVES [--rounds 3] [--repeat 8] [--only NAME]
+
+Each system decodes, takes a random resized crop of 224, mirrors half and makes batches of 64. Systems take
+turns, and the median over the rounds counts. What is compared is images per second of processor time, of
+all processes of a system together: what a core loads, also on a machine that is busy with other things;
+images per second of wall clock, from the second batch on, stand beside it. ``float`` systems
+use Pillow and end with normalised floats, as torchvision's documentation and reference scripts do;
+``uint8`` ones use torchvision's decoder and v2 transforms, the best their users can write. litdata,
+mosaicml-streaming and Ray Data take part where they are installed. The images are repeated, so that a pass
+takes seconds; all reading is from the page cache.
+"""
+
+import argparse
+import importlib.util
+import io
+import resource
+import shutil
+import tarfile
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from statistics import median
+
+import psutil
+import torch
+import torchvision
+import webdataset
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms import v2
+
+from stages import loader
+from stages.augment import published
+from stages.augment.crops import training_crop
+from stages.augment.draws import Draws
+from stages.dataset import Dataset
+from stages.decode import decode
+from stages.recipe import Augmentation
+from stages.shard import shard
+from stages.sources import TRAIN_ARCHIVE, open_source
+
+BATCH = 64
+RECIPE = published.TORCHVISION
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+FLOAT = torchvision.transforms.Compose(
+    [
+        torchvision.transforms.RandomResizedCrop(RECIPE.crop),
+        torchvision.transforms.RandomHorizontalFlip(),
+        torchvision.transforms.ToTensor(),
+        torchvision.transforms.Normalize(MEAN, STD),
+    ]
+)
+UINT8 = v2.Compose([v2.RandomResizedCrop(RECIPE.crop, antialias=True), v2.RandomHorizontalFlip()])
+
+
+@dataclass(frozen=True)
+class Data:
+    """The same images in every form.
+
+    Attributes:
+        images: file name and bytes.
+        originals, small: data sets of this project, the latter re-encoded at a short side of 256.
+        folder: a folder a class.
+        litdata, mds: folders of those libraries' own formats.
+    """
+
+    images: list[tuple[str, bytes]]
+    originals: Path
+    small: Path
+    folder: Path
+    litdata: Path
+    mds: Path
+
+    @property
+    def shards(self) -> list[str]:
+        return sorted(map(str, self.originals.glob("*train*.tar")))
+
+
+def bytes_to_float(data: bytes) -> Tensor:
+    return FLOAT(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def bytes_to_uint8(data: bytes) -> Tensor:
+    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    return UINT8(decode_jpeg(encoded, ImageReadMode.RGB))
+
+
+def path_to_uint8(path: str) -> Tensor:
+    return bytes_to_uint8(Path(path).read_bytes())
+
+
+def batches_of(dataset: Iterable, shuffle: bool | None = None) -> Iterator[int]:
+    for images, _ in DataLoader(dataset, BATCH, shuffle=shuffle, num_workers=1, prefetch_factor=4):
+        yield len(images)
+
+
+def bare_decode(data: Data) -> Iterator[int]:
+    for start in range(0, len(data.images), BATCH):
+        batch = data.images[start : start + BATCH]
+        for name, encoded in batch:
+            decode(encoded, name)
+        yield len(batch)
+
+
+def bare_decode_and_crop(data: Data) -> Iterator[int]:
+    draws = Draws(0, 0, len(data.images))
+    for start in range(0, len(data.images), BATCH):
+        batch = data.images[start : start + BATCH]
+        for index, (name, encoded) in enumerate(batch, start=start):
+            training_crop(decode(encoded, name), RECIPE, draws[index])
+        yield len(batch)
+
+
+def ours(
+    root: Path, recipe: Augmentation = RECIPE, shuffle_buffer: int | None = None
+) -> Iterator[int]:
+    images = loader.Images.to_train(Dataset(root).samples("train"), recipe)
+    for batch in loader.training_batches(
+        images,
+        recipe,
+        batch_size=BATCH,
+        seed=0,
+        epoch=0,
+        shuffle_buffer=shuffle_buffer,
+        processes=1,
+    ):
+        yield len(batch.images)
+
+
+def image_folder(data: Data, transform: Callable, load: Callable) -> Iterator[int]:
+    dataset = torchvision.datasets.ImageFolder(str(data.folder), transform, loader=load)
+    return batches_of(dataset, shuffle=True)
+
+
+def web_dataset(data: Data, convert: Callable[[bytes], Tensor]) -> Iterator[int]:
+    dataset = (
+        webdataset.WebDataset(data.shards, shardshuffle=len(data.shards), empty_check=False)
+        .shuffle(1000)
+        .to_tuple("jpg;jpeg", "cls")
+        .map_tuple(convert, int)
+    )
+    return batches_of(dataset)
+
+
+def litdata(data: Data) -> Iterator[int]:
+    from litdata import StreamingDataLoader, StreamingDataset
+
+    class Crops(StreamingDataset):
+        def __getitem__(self, index):
+            item = super().__getitem__(index)
+            return bytes_to_uint8(item["image"]), item["label"]
+
+    dataset = Crops(str(data.litdata), shuffle=True)
+    for images, _ in StreamingDataLoader(dataset, batch_size=BATCH, num_workers=1):
+        yield len(images)
+
+
+def mosaicml_streaming(data: Data) -> Iterator[int]:
+    from streaming import StreamingDataset
+    from streaming.base.util import clean_stale_shared_memory
+
+    class Crops(StreamingDataset):
+        def __getitem__(self, index):
+            item = super().__getitem__(index)
+            return bytes_to_uint8(item["image"]), item["label"]
+
+    clean_stale_shared_memory()
+    return batches_of(Crops(local=str(data.mds), shuffle=True, batch_size=BATCH))
+
+
+def ray_data(data: Data) -> Iterator[int]:
+    """Ray Data runs on all CPUs that it is given: one, as the others have."""
+    import ray
+
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+
+    def convert(row):
+        (encoded,) = (row[key] for key in ("jpg", "jpeg") if key in row)
+        return {"image": bytes_to_uint8(encoded).numpy()}
+
+    rows = ray.data.read_webdataset(data.shards, decoder=None).map(convert)
+    for batch in rows.iter_batches(batch_size=BATCH):
+        yield len(batch["image"])
+
+
+SYSTEMS: dict[str, Callable[[Data], Iterator[int]]] = {
+    "bare loop: decode": bare_decode,
+    "bare loop: decode and crop": bare_decode_and_crop,
+    "this project": lambda data: ours(data.originals),
+    "this project, shards in order": lambda data: ours(data.originals, shuffle_buffer=1),
+    "this project, 256 px shards": lambda data: ours(data.small),
+    "this project, VGG scale jitter": lambda data: ours(data.originals, published.vgg(256, 512)),
+    "this project, GoogLeNet": lambda data: ours(data.originals, published.GOOGLENET),
+    "ImageFolder, float": lambda data: image_folder(
+        data, FLOAT, torchvision.datasets.folder.default_loader
+    ),
+    "ImageFolder, uint8": lambda data: image_folder(data, lambda x: x, path_to_uint8),
+    "webdataset, float": lambda data: web_dataset(data, bytes_to_float),
+    "webdataset, uint8": lambda data: web_dataset(data, bytes_to_uint8),
+}
+PEERS = {
+    "litdata": ("litdata, uint8", litdata),
+    "streaming": ("mosaicml-streaming, uint8", mosaicml_streaming),
+    "ray": ("Ray Data, uint8", ray_data),
+}
+
+
+def installed_systems() -> dict[str, Callable[[Data], Iterator[int]]]:
+    peers = {
+        name: run for package, (name, run) in PEERS.items() if importlib.util.find_spec(package)
+    }
+    return SYSTEMS | peers
+
+
+def prepare(source: Path, folder: Path, repeat: int) -> Data:
+    """Write the training images, ``repeat`` times each, in every form."""
+    data = Data(
+        images=[],
+        **{name: folder / name for name in ("originals", "small", "folder", "litdata", "mds")},
+    )
+    labelled = []
+    with tarfile.open(source / TRAIN_ARCHIVE) as outer:
+        for label, synset in enumerate(sorted(outer.getnames())):
+            with tarfile.open(fileobj=outer.extractfile(synset)) as inner:
+                for member in inner:
+                    encoded = inner.extractfile(member).read()
+                    for k in range(repeat):
+                        name = f"{Path(member.name).stem}{k:02}.JPEG"
+                        labelled.append((name, encoded, label))
+    data.images.extend((name, encoded) for name, encoded, _ in labelled)
+    for name, encoded in data.images:
+        path = data.folder / name.split("_")[0] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded)
+    for destination, convert in ((data.originals, lambda encoded: encoded), (data.small, shrink)):
+        archive = folder / f"{destination.name}-archive"
+        shutil.copytree(source, archive, ignore=shutil.ignore_patterns(TRAIN_ARCHIVE))
+        write_archive(archive / TRAIN_ARCHIVE, data.images, convert)
+        shard(open_source(archive), destination, shard_bytes=16 << 20)
+    rows = [{"image": encoded, "label": label} for _, encoded, label in labelled]
+    if importlib.util.find_spec("litdata"):
+        from litdata.streaming.writer import BinaryWriter
+
+        writer = BinaryWriter(str(data.litdata), chunk_bytes="16MB")
+        for index, row in enumerate(rows):
+            writer[index] = row
+        writer.done()
+        writer.merge()
+    if importlib.util.find_spec("streaming"):
+        from streaming import MDSWriter
+
+        columns = {"image": "bytes", "label": "int"}
+        with MDSWriter(out=str(data.mds), columns=columns, size_limit=16 << 20) as out:
+            for row in rows:
+                out.write(row)
+    return data
+
+
+def shrink(encoded: bytes) -> bytes:
+    """Re-encode at a short side of 256."""
+    image = Image.open(io.BytesIO(encoded)).convert("RGB")
+    scale = 256 / min(image.size)
+    small = image.resize([round(side * scale) for side in image.size], Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=92)
+    return buffer.getvalue()
+
+
+def write_archive(
+    path: Path, images: list[tuple[str, bytes]], convert: Callable[[bytes], bytes]
+) -> None:
+    with tarfile.open(path, "w") as outer:
+        for synset, members in groupby(images, key=lambda image: image[0].split("_")[0]):
+            buffer = io.BytesIO()
+            with tarfile.open(fileobj=buffer, mode="w") as inner:
+                for name, encoded in members:
+                    add(inner, name, convert(encoded))
+            add(outer, f"{synset}.tar", buffer.getvalue())
+
+
+def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    header = tarfile.TarInfo(name)
+    header.size = len(data)
+    tar.addfile(header, io.BytesIO(data))
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images per second of processor time, and of wall clock."""
+
+    per_core: float
+    wall: float
+
+
+def measure(run: Callable[[Data], Iterator[int]], data: Data) -> Speed:
+    before = processor_seconds()
+    batches = run(data)
+    first = next(batches)
+    started = time.perf_counter()
+    images = sum(batches)
+    wall = time.perf_counter() - started
+    return Speed((first + images) / (processor_seconds() - before), images / wall)
+
+
+def processor_seconds() -> float:
+    """Of this process and of all that it started, the ended ones too."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    times = [
+        process.cpu_times()
+        for process in (psutil.Process(), *psutil.Process().children(recursive=True))
+    ]
+    living = sum(t.user + t.system for t in times)
+    return living + ended.ru_utime + ended.ru_stime
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("source", type=Path, help="folder with the official archives")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repeat", type=int, default=8, help="copies of each image")
+    parser.add_argument("--only", action="append", help="systems whose name contains this")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    loader.KEEP_DECODED = 0  # as for a data set that does not fit into memory
+    systems = {
+        name: run
+        for name, run in installed_systems().items()
+        if not options.only or any(part in name for part in options.only)
+    }
+    speeds: dict[str, list[Speed]] = {name: [] for name in systems}
+    with tempfile.TemporaryDirectory() as folder:
+        data = prepare(options.source, Path(folder), options.repeat)
+        for _ in range(options.rounds):
+            for name, run in systems.items():
+                speeds[name].append(measure(run, data))
+    report(
+        {
+            name: Speed(median(one.per_core for one in all_), median(one.wall for one in all_))
+            for name, all_ in speeds.items()
+        }
+    )
+
+
+def report(speeds: dict[str, Speed]) -> None:
+    """Print a table with the ratios to the two that the others are judged by."""
+    judges = [
+        name for name in ("ImageFolder, float", "bare loop: decode and crop") if name in speeds
+    ]
+    columns = [
+        "one process",
+        "images/s and core",
+        *(f"ratio to {name}" for name in judges),
+        "images/s",
+    ]
+    print(f"| {' | '.join(columns)} |")
+    print("| --- " * len(columns) + "|")
+    for name, speed in speeds.items():
+        ratios = [f"{speed.per_core / speeds[judge].per_core:.2f}" for judge in judges]
+        cells = [name, f"{speed.per_core:.0f}", *ratios, f"{speed.wall:.0f}"]
+        print(f"| {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Arithmetic on pixels, on the training device: distortion, colour noise, mean and scale."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages.dataset import Dataset
+from stages.recipe import Augmentation
+
+# Weights of red, green and blue in grey (ITU-R 601), as in Pillow.
+_GREY = (0.299, 0.587, 0.114)
+
+
+class Normalise:
+    """uint8 images to the network's input: float32 on the 0-255 scale, less the mean, plus colour noise.
+
+    The mean image's central part is subtracted from every crop, whatever the crop's place: so the
+    authors' code had it (convdata_jpeg.py). From whole images, which have any size, the mean of that part
+    is subtracted.
+    """
+
+    def __init__(self, dataset: Dataset, recipe: Augmentation, device: torch.device) -> None:
+        self._recipe = recipe
+        statistics = dataset.info.statistics
+        if recipe.mean == "image":
+            mean = torch.from_numpy(dataset.mean_image)[None]
+            size = (recipe.resize, recipe.resize)
+            mean = F.interpolate(mean, size, mode="bilinear", antialias=True, align_corners=False)
+            start = (recipe.resize - recipe.crop) // 2
+            self._mean = mean[0, :, start : start + recipe.crop, start : start + recipe.crop].to(
+                device
+            )
+        else:
+            self._mean = torch.tensor(statistics.mean, device=device).view(3, 1, 1)
+        self._channel_mean = self._mean.mean(dim=(1, 2), keepdim=True)
+        values = torch.tensor(statistics.eigenvalues).clamp(min=0)
+        # On the 0-255 scale. The variance form takes intensities on the 0-1 scale: x / 255 shifted by
+        # variance / 255^2 is x shifted by variance / 255.
+        scale = values / 255 if recipe.colour_noise == "variance" else values.sqrt()
+        vectors = torch.tensor(statistics.eigenvectors)
+        self._components = (recipe.colour_sigma * scale[:, None] * vectors).to(device)
+        # The covariance matrix's diagonal.
+        deviation = (values[:, None] * vectors.square()).sum(dim=0).sqrt()
+        self._deviation = deviation.view(3, 1, 1).to(device) if recipe.unit_variance else None
+
+    def __call__(
+        self, images: Tensor, colour: Tensor | None = None, distortion: Tensor | None = None
+    ) -> Tensor:
+        """Normalise.
+
+        Args:
+            images: uint8, (..., 3, height, width).
+            colour: standard normal factors (n, 3), or None where there is no noise (tests, late epochs).
+            distortion: (n, 6) of `Draw.distortion`, or None.
+
+        Returns:
+            float32, of the images' shape, contiguous.
+        """
+        size = images.shape[-2:]
+        mean = self._mean if size == (self._recipe.crop, self._recipe.crop) else self._channel_mean
+        x = images.to(torch.float32, memory_format=torch.contiguous_format)
+        if distortion is not None:
+            x = distort(x, distortion)
+        x -= mean
+        if colour is not None:
+            x += (colour @ self._components)[:, :, None, None]
+            x /= self._recipe.colour_divisor
+        if self._deviation is not None:
+            x /= self._deviation
+        return x
+
+
+def distort(images: Tensor, distortion: Tensor) -> Tensor:
+    """Change contrast, brightness and saturation in each image's own order (Howard 2013).
+
+    Each step takes an image away from, or towards, a reference: black (brightness), its own grey version
+    (saturation), or the mean of that (contrast); as Pillow's ImageEnhance does, up to its rounding.
+
+    Args:
+        images: float32 on the 0-255 scale, (n, 3, height, width).
+        distortion: (n, 6): in which order 0 contrast, 1 brightness, 2 saturation come; then the
+            three steps' factors.
+
+    Returns:
+        Of the images' shape, clipped to 0-255 after each step.
+    """
+    weights = images.new_tensor(_GREY).view(3, 1, 1)
+    for step, factor in zip(
+        distortion[:, :3].T[..., None, None, None],
+        distortion[:, 3:].T[..., None, None, None],
+        strict=True,
+    ):
+        grey = (images * weights).sum(dim=1, keepdim=True)
+        contrast = grey.mean(dim=(2, 3), keepdim=True).expand_as(grey)
+        reference = torch.where(step == 0, contrast, torch.where(step == 2, grey, 0.0))
+        images = torch.lerp(reference.expand_as(images), images, factor).clamp_(0, 255)
+    return images

@@ -1,0 +1,112 @@
+"""From encoded bytes to uint8 tensors, the fastest way that keeps the pixels.
+
+JPEGs are decoded by torchvision's operator, bit for bit as Pillow decodes them, but without a detour over
+Python objects; everything else (CMYK, PNG, ...) by Pillow. Resizing is torch's antialiased filter on
+uint8: the same kernel as torchvision's v2 transforms. Images are (3, height, width) with the channels of a
+pixel side by side in memory, as decoders write them and the filters read them.
+"""
+
+import functools
+import importlib.util
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stages.errors import PipelineError
+from stages.images import open_image
+from stages.recipe import Interpolation
+
+_RGB = 3  # torchvision.io.ImageReadMode.RGB
+
+
+def decode(data: bytes, name: str, at_least: int | None = None) -> Tensor:
+    """Decode an image.
+
+    Args:
+        data: the encoded image; grey and CMYK images become RGB.
+        name: for the error's text.
+        at_least: a JPEG whose short side is twice this or more may be decoded at a half, a quarter
+            or an eighth of its size (libjpeg's scaled DCT), as long as it stays this long.
+
+    Returns:
+        RGB, uint8, (3, height, width).
+
+    Raises:
+        PipelineError: the image is damaged.
+    """
+    image = open_image(data, name)
+    if image.format == "JPEG" and image.mode in ("RGB", "L"):
+        if at_least is not None and min(image.size) >= 2 * at_least:
+            image.draft("RGB", (at_least, at_least))
+        else:
+            with suppress(RuntimeError):  # Pillow is asked, too, before an image is called damaged
+                return _jpeg_decoder()(torch.frombuffer(bytearray(data), dtype=torch.uint8), _RGB)
+    try:
+        pixels = np.array(image.convert("RGB"))
+    except OSError as error:
+        raise PipelineError(
+            f"{name} is damaged: {error}", "fetch the archive again, or take the file out"
+        ) from error
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def resize(image: Tensor, size: tuple[int, int], how: Interpolation = "bilinear") -> Tensor:
+    """Resize a uint8 image (3, height, width) to ``size`` (height, width), antialiased.
+
+    ``area`` gives each pixel the mean over the part of the image that it covers, ``nearest`` takes the
+    pixel under its centre; both alias or block as they do everywhere.
+    """
+    if image.shape[1:] == size:
+        return image
+    if how == "area":
+        means = _area(_area(image.float(), size[0], 1), size[1], 2)
+        return means.round().to(torch.uint8)
+    # A batch of one whose strides say that pixels are interleaved, which `image[None]` leaves open.
+    batch = image.movedim(0, -1)[None].movedim(-1, 1)
+    if how == "nearest":
+        return F.interpolate(batch, size, mode="nearest-exact")[0]
+    mode = "bicubic" if how == "cubic" else "bilinear"
+    return F.interpolate(batch, size, mode=mode, antialias=True, align_corners=False)[0]
+
+
+def resize_short_side(image: Tensor, side: int) -> Tensor:
+    """Resize an image, keeping its shape, so that its short side has ``side`` pixels."""
+    height, width = image.shape[1:]
+    short = min(height, width)
+    return resize(image, (round(height * side / short), round(width * side / short)))
+
+
+def centre_square(image: Tensor, side: int) -> Tensor:
+    """The centre square of an image, resized to ``side`` (Krizhevsky 2012, section 2)."""
+    height, width = image.shape[1:]
+    short = min(height, width)
+    top, left = (height - short) // 2, (width - short) // 2
+    return resize(image[:, top : top + short, left : left + short], (side, side))
+
+
+def _area(x: Tensor, length: int, dim: int) -> Tensor:
+    """Means over ``length`` equal stretches along ``dim``, which may begin and end within a pixel."""
+    old = x.shape[dim]
+    sums = F.pad(x.cumsum(dim), (0, 0) * (2 - dim) + (1, 0))
+    edges = torch.linspace(0, old, length + 1, dtype=torch.float64)
+    below = edges.floor().long().clamp(max=old - 1)
+    share = (edges - below).float().view(-1, *(1,) * (2 - dim))
+    low, high = sums.index_select(dim, below), sums.index_select(dim, below + 1)
+    return torch.lerp(low, high, share).diff(dim=dim) * (length / old)
+
+
+@functools.cache
+def _jpeg_decoder() -> Callable[[Tensor, int], Tensor]:
+    # The operator's library loads in milliseconds; `import torchvision.io` brings the whole of
+    # torchvision, seconds in every process.
+    spec = importlib.util.find_spec("torchvision")
+    assert spec is not None
+    assert spec.origin is not None
+    torch.ops.load_library(next(Path(spec.origin).parent.glob("image*.so")))
+    decoder: Callable[[Tensor, int], Tensor] = torch.ops.image.decode_jpeg
+    return decoder
