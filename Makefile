@@ -17,10 +17,10 @@ help: ## list the targets
 # installed is what was tested, on CPU and CUDA machines alike.
 $(READY): requirements.lock pyproject.toml
 	@base=; for p in python3 python3.13 python3.12 python3.11; do \
-	  if $$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then base=$$p; break; fi; \
+	  if $$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then base=$$p; break; fi; \
 	done; \
 	if [ -z "$$base" ]; then echo "error: Python 3.11 or newer (with venv) was not found. Install it, then run this again." >&2; exit 2; fi; \
-	test -x $(PYTHON) || $$base -m venv $(VENV)
+	$(PYTHON) -m pip --version >/dev/null 2>&1 || $$base -m venv --clear $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.uv.lock
 	$(VENV)/bin/uv --system-certs pip install --python $(PYTHON) --require-hashes -r requirements.lock
 	$(VENV)/bin/uv --system-certs pip install --quiet --python $(PYTHON) --no-deps --no-build-isolation --editable .
@@ -51,7 +51,7 @@ ray: $(READY) ## a local Ray head on loopback, for `ray job submit`
 	$(PYTHON) -m cluster.head --workspace $(WORKSPACE) $(ARGS)
 
 lock: $(READY) ## resolve the dependencies again into requirements.lock
-	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	$(VENV)/bin/uv --system-certs pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --no-annotate --extra dev pyproject.toml --output-file requirements.lock
 
 clean: ## remove the environment (the workspace stays)

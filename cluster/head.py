@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -42,6 +43,15 @@ def main() -> None:
     """Start the head, say how to use it, and stay until it ends or is told to end."""
     options = tyro.cli(Options, description=Options.__doc__)
     environment.prepare()
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", options.dashboard_port))
+        except OSError:
+            sys.exit(
+                f"error: port {options.dashboard_port} is taken, perhaps by another head\n"
+                "  fix: end that one, or name another --dashboard-port"
+            )
     port = environment.free_port()
     folder = Path(
         tempfile.mkdtemp(prefix="ray-")
@@ -68,7 +78,7 @@ def main() -> None:
             f"Jobs keep everything in {options.workspace.absolute()}. Ctrl-C ends the head.",
             flush=True,
         )
-        head.wait()
+        sys.exit(max(0, head.wait()))
 
 
 def _write_state(options: Options, port: int) -> dict[str, str]:

@@ -19,10 +19,28 @@ OBJECT_STORE_BYTES = 200_000_000
 
 @dataclass(frozen=True)
 class Resources:
-    """What a cluster has in all."""
+    """What each machine of a cluster has: (CPUs, GPUs)."""
 
-    cpus: int
-    gpus: int
+    nodes: tuple[tuple[int, int], ...]
+
+    @property
+    def cpus(self) -> int:
+        """CPUs of all machines."""
+        return sum(cpus for cpus, _ in self.nodes)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of all machines."""
+        return sum(gpus for _, gpus in self.nodes)
+
+    def room(self, cpus: int) -> int:
+        """How many workers fit that take ``cpus`` CPUs each, and a GPU each where there are any.
+
+        A worker lies on one machine, so what is left over on two does not add up.
+        """
+        if self.gpus:
+            return sum(min(have // cpus, gpus) for have, gpus in self.nodes)
+        return sum(have // cpus for have, _ in self.nodes)
 
 
 @contextlib.contextmanager
@@ -45,8 +63,8 @@ def session() -> Iterator[Resources]:
         import ray
 
         stack.callback(ray.shutdown)
-        have = ray.cluster_resources()
-        yield Resources(int(have.get("CPU", 0)), int(have.get("GPU", 0)))
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        yield Resources(tuple((int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in alive))
 
 
 def _connect(address: str) -> None:

@@ -4,6 +4,7 @@ Checkpoints, resumption and progress are the stage's own and live in the run's f
 nothing to keep: a worker that died is started again and goes on from there.
 """
 
+import shutil
 import time
 from dataclasses import replace
 from typing import Any
@@ -27,6 +28,7 @@ def train_on_ray(job: TrainJob, workers: int, resources: Resources) -> TrainResu
     from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
     cpus = cpus_per_worker(workers, resources)
+    storage = job.run_dir / "ray"
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"job": job, "cpus": cpus},
@@ -37,44 +39,49 @@ def train_on_ray(job: TrainJob, workers: int, resources: Resources) -> TrainResu
         run_config=RunConfig(
             # A name of its own each time: Ray's snapshot of an earlier try is nothing we build on.
             name=f"{job.run_dir.name}-{time.time_ns()}",
-            storage_path=str(job.run_dir / "ray"),
+            storage_path=str(storage),
             failure_config=FailureConfig(max_failures=3, controller_failure_limit=3),
         ),
     )
     try:
         outcome = trainer.fit().return_value
     except WorkerGroupError as error:
-        for failure in error.worker_failures.values():
-            if isinstance(failure, PipelineError):
-                raise failure from error
-        raise
+        failures = sorted(
+            error.worker_failures.values(), key=lambda e: not isinstance(e, PipelineError)
+        )
+        raise failures[0] from error
     except TrainingFailedError as error:
         raise PipelineError(
             f"Ray could not run the training: {str(error).splitlines()[-1]}",
             "see the Ray dashboard's log of the run, or try --launcher inline",
         ) from error
-    if isinstance(outcome, TrainingStopped):
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+    if isinstance(outcome, PipelineError):
         raise outcome
     assert isinstance(outcome, TrainResult)
     return outcome
 
 
 def cpus_per_worker(workers: int, resources: Resources) -> int:
-    """The CPUs that each of ``workers`` workers may take.
+    """The most CPUs that each of ``workers`` workers may take.
 
     Raises:
-        PipelineError: there are fewer CPUs or GPUs than workers; Ray would wait for them for ever.
+        PipelineError: they do not fit however few they take; Ray would wait for them for ever.
     """
-    kind, have = ("GPUs", resources.gpus) if resources.gpus else ("CPUs", resources.cpus)
-    if workers > have or workers > resources.cpus:
-        raise PipelineError(
-            f"{workers} workers need {workers} {kind} and the cluster has {have}",
-            f"use --workers {min(have, resources.cpus)} or fewer, or a larger cluster",
-        )
-    return resources.cpus // workers
+    most = max((cpus for cpus, _ in resources.nodes), default=0)
+    for cpus in range(most, 0, -1):
+        if resources.room(cpus) >= workers:
+            return cpus
+    kind = "a GPU and a CPU" if resources.gpus else "a CPU"
+    fits = resources.room(1)
+    raise PipelineError(
+        f"{workers} workers with {kind} each do not fit: the cluster has room for {fits}",
+        f"use --workers {fits}, or a larger cluster" if fits else "join a cluster with free CPUs",
+    )
 
 
-def _worker(config: dict[str, Any]) -> TrainResult | TrainingStopped:
+def _worker(config: dict[str, Any]) -> TrainResult | PipelineError:
     """Runs in each worker process."""
     import ray.train.torch
     import torch
@@ -84,6 +91,8 @@ def _worker(config: dict[str, Any]) -> TrainResult | TrainingStopped:
     torch.set_num_threads(cpus)
     try:
         return train(replace(job, loader_processes=cpus), ray.train.torch.get_device())
-    except TrainingStopped as stopped:
-        # All workers stop alike and trying again would end alike: a result, not a failure.
-        return stopped
+    except PipelineError as error:
+        # Where all workers stop alike, trying again would end alike: a result, not a failure.
+        if isinstance(error, TrainingStopped) or ray.train.get_context().get_world_size() == 1:
+            return error
+        raise

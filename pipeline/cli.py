@@ -40,7 +40,7 @@ def _status(options: T, command: Callable[[T], None]) -> int:
         command(options)
         return 0
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("stopped; the same command, without --force, goes on from there", file=sys.stderr)
         return 130
     except Exception as error:
         if options.debug:

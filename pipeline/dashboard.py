@@ -10,7 +10,6 @@ from pathlib import Path
 
 from pipeline import cli
 from pipeline.workspace import Workspace
-from stages.errors import PipelineError
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,7 @@ class Options:
 
 def _run(options: Options) -> None:
     workspace = Workspace.open(options.workspace)
-    if not (workspace.root / "mlflow.db").is_file():
-        raise PipelineError(
-            f"{workspace.root} has no runs yet",
-            "run `make demo` first, or name another --workspace",
-        )
+    workspace.check_runs()
     print(f"MLflow: http://127.0.0.1:{options.port}/#/experiments (Ctrl-C ends it)", flush=True)
     os.environ |= {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

@@ -1,7 +1,9 @@
 """Where the stages run: in this process, or on Ray. Both run the very same functions."""
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol as Interface
 
@@ -26,12 +28,15 @@ class Launcher(Interface):
 
 class _Inline:
     def train(self, job: TrainJob) -> TrainResult:
-        return train(job)
+        return train(replace(job, loader_processes=os.cpu_count() or 1))
 
     def evaluate(
         self, recipe: Recipe, dataset: Path, weights: Path, protocols: Sequence[Protocol]
     ) -> dict[Protocol, list[pa.Table]]:
-        return {name: [evaluate_part(recipe, dataset, weights, name)] for name in protocols}
+        return {
+            name: [evaluate_part(recipe, dataset, weights, name, processes=os.cpu_count() or 1)]
+            for name in protocols
+        }
 
 
 @contextlib.contextmanager

@@ -55,8 +55,9 @@ class Progress:
         """Show a record of a training's journal."""
         if record["kind"] == "start":
             self._total, self._epochs = record["steps"], record["epochs"]
-            if record["time"] < self._begun:
-                return  # of an earlier command that was interrupted
+        if record["time"] < self._begun:
+            return  # of an earlier command that was interrupted
+        if record["kind"] == "start":
             workers = f"{record['world']} worker{'s' * (record['world'] > 1)}"
             begin = f"going on from step {record['step']:,} of" if record["step"] else "begins:"
             self.line(

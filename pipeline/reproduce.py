@@ -7,8 +7,10 @@ again finds it, and an interrupted command goes on where it was.
 import contextlib
 import json
 import os
+import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,21 +22,21 @@ from pipeline.papers.record import published_results
 from pipeline.progress import Progress, duration
 from pipeline.run import Options
 from pipeline.shard import summary
-from pipeline.tracking import Tracker, code_version
+from pipeline.tracking import EXPERIMENTS, Tracker, code_version
 from pipeline.watch import Watch
 from pipeline.workspace import Workspace
 from stages import embedded
 from stages.collate import collate
 from stages.dataset import DatasetInfo, is_dataset, read_info
 from stages.errors import PipelineError
-from stages.estimate import Probe, probe
+from stages.estimate import probe
 from stages.evaluate import Evaluation, default_device, read_evaluation, score
 from stages.files import write_atomically
 from stages.journal import Follower
 from stages.loader import steps_per_epoch
 from stages.recipe import Recipe, digest
 from stages.shard import SHARD_BYTES, shard
-from stages.sources import check_source, open_source
+from stages.sources import Source, check_source, open_source
 from stages.train import TrainJob, read_result
 from stages.workers import processes
 
@@ -59,12 +61,13 @@ class Run:
     def name(self) -> str:
         """Readable, and unique to what defines the run."""
         identity = digest([self.recipe.id, self.info.digest, self.seed])
-        return f"{self.paper.name}-{self.profile}-{self.info.name}-seed{self.seed}-{identity}"
+        data = re.sub(r"[^A-Za-z0-9._-]+", "-", self.info.name)
+        return f"{self.paper.name}-{self.profile}-{data}-seed{self.seed}-{identity}"
 
     @property
     def experiment(self) -> str:
         """Its experiment in the tracking store."""
-        return f"ilsvrc/{self.paper.year}"
+        return f"{EXPERIMENTS}{self.paper.year}"
 
     @property
     def tags(self) -> dict[str, str]:
@@ -83,6 +86,27 @@ class Run:
         }
 
 
+@dataclass(frozen=True)
+class Found:
+    """The images that a command is about, before or after they were sharded.
+
+    Attributes:
+        dataset: where the data set is, or will be.
+        source: what to make it from; None where it is finished.
+        name: of the data set.
+        counts: images in each split.
+        classes: how many.
+        bytes: that the shards will take; 0 where they are there.
+    """
+
+    dataset: Path
+    source: Source | None
+    name: str
+    counts: dict[str, int]
+    classes: int
+    bytes: int
+
+
 def reproduce(paper: Paper, options: Options) -> None:
     """Do for one paper what a command line of `pipeline.run` asks for.
 
@@ -95,14 +119,15 @@ def reproduce(paper: Paper, options: Options) -> None:
         if options.data is not None:
             check_source(options.data)  # before anything is begun
         tracker = None if options.plan else open_tracker(workspace, options.tracking_uri)
-        dataset = _shard(options, workspace, progress)
+        found = _find(options, workspace, progress)
         recipe = paper.recipes[options.profile]
-        run = Run(paper, options.profile, recipe, dataset, read_info(dataset), options.seed)
-        _say_plan(run, options, progress)
+        needed = _say_plan(recipe, found, options, progress)
         if tracker is None:
             return
+        dataset = _shard(found, workspace, progress)
+        run = Run(paper, options.profile, recipe, dataset, read_info(dataset), options.seed)
         with workspace.lock(run.name):
-            evaluations = _train_and_evaluate(run, options, workspace, tracker, progress)
+            evaluations = _train_and_evaluate(run, options, workspace, tracker, needed, progress)
         draw(workspace, tracker, progress)
         for evaluation in evaluations:
             progress.line("result", _sentence(run, evaluation))
@@ -111,13 +136,15 @@ def reproduce(paper: Paper, options: Options) -> None:
 
 def open_tracker(workspace: Workspace, uri: str | None) -> Tracker:
     """The tracking store that the user named, or else the workspace's own."""
-    return Tracker(uri) if uri else Tracker(workspace.tracking_uri, workspace.artifacts)
+    with workspace.lock("tracking", wait=True):  # two first commands must not both make the tables
+        return Tracker(uri) if uri else Tracker(workspace.tracking_uri, workspace.artifacts)
 
 
 def draw(workspace: Workspace, tracker: Tracker, progress: Progress) -> None:
     """Make timeline and report anew from the tracking store."""
     measurements = tracker.measurements()
-    collate(measurements, published_results(), workspace.report)
+    with workspace.lock("report", wait=True):
+        collate(measurements, published_results(), workspace.report)
     progress.line(
         "collate",
         f"timeline and report from {len(measurements)} measurements in {workspace.report}",
@@ -133,40 +160,49 @@ def _embedded(workspace: Workspace, progress: Progress) -> str:
     return str(source)
 
 
-def _shard(options: Options, workspace: Workspace, progress: Progress) -> Path:
-    source = options.data or _embedded(workspace, progress)
-    if is_dataset(Path(source)):
-        progress.line("shard", f"{source} is a finished data set: used as it is")
-        return Path(source).absolute()
-    dataset = workspace.dataset(source)
-    with workspace.lock(dataset.name):
-        if options.force == "shard":
-            shutil.rmtree(dataset, ignore_errors=True)
-        if is_dataset(dataset):
-            progress.line("shard", f"finished before, skipped: {dataset}")
-            return dataset
-        progress.line("shard", f"{source} -> {dataset}")
-        found = open_source(source)
+def _find(options: Options, workspace: Workspace, progress: Progress) -> Found:
+    where = options.data or _embedded(workspace, progress)
+    dataset = Path(where).absolute() if is_dataset(Path(where)) else workspace.dataset(where)
+    if options.force == "shard" and not options.plan and options.data != str(dataset):
+        shutil.rmtree(dataset, ignore_errors=True)
+    if is_dataset(dataset):
+        progress.line("shard", f"finished before, skipped: {dataset}")
+        info = read_info(dataset)
+        return Found(dataset, None, info.name, info.counts, len(info.classes), 0)
+    source = open_source(where)
+    counts = {
+        split: sum(image.split == split for image in source.images) for split in ("train", "val")
+    }
+    size = sum(image.size for image in source.images)
+    return Found(dataset, source, source.name, counts, len(source.classes), size)
+
+
+def _shard(found: Found, workspace: Workspace, progress: Progress) -> Path:
+    if found.source is None:
+        return found.dataset
+    with workspace.lock(found.dataset.name):
+        progress.line("shard", f"{found.name} -> {found.dataset}")
         # No more processes than shards: a small set is done before they have started.
-        shards = sum(image.size for image in found.images) // SHARD_BYTES
-        run = processes(max(1, min(shards, os.cpu_count() or 1)))
-        info = shard(found, dataset, run=run, progress=progress.count)
+        run = processes(max(1, min(found.bytes // SHARD_BYTES, os.cpu_count() or 1)))
+        info = shard(found.source, found.dataset, run=run, progress=progress.count)
         for line in summary(info):
             progress.line("shard", line)
-    return dataset
+    return found.dataset
 
 
-def _say_plan(run: Run, options: Options, progress: Progress) -> None:
-    recipe, counts = run.recipe, run.info.counts
+def _say_plan(recipe: Recipe, found: Found, options: Options, progress: Progress) -> int:
+    """Say what will be done; returns the bytes that training needs on the disk."""
+    counts = found.counts
     steps = recipe.epochs * steps_per_epoch(counts["train"], recipe.batch_size, recipe.drop_last)
-    measured = probe(recipe, len(run.info.classes), default_device())
-    _check_room(measured, options, run)
+    measured = probe(recipe, found.classes, default_device())
+    # Weights and velocity in float32, for two checkpoints, one being written, and the final weights.
+    checkpoints = measured.parameters * 4 * (3 * 2 + 1)
     training = steps * measured.seconds_per_step
     total = training + FIXED_SECONDS[options.launcher]
     progress.line(
         "plan",
-        f"train {recipe.model} ({measured.parameters:,} parameters, profile {run.profile}) on "
-        f"{run.info.name} ({counts['train']:,} images, {len(run.info.classes)} classes): "
+        f"train {recipe.model} ({measured.parameters:,} parameters, profile {options.profile}) on "
+        f"{found.name} ({counts['train']:,} images, {found.classes} classes): "
         f"{recipe.epochs} epochs, {steps:,} steps of {recipe.batch_size}; "
         f"then test with {' and '.join(recipe.protocols)} on {counts['val']:,} images",
     )
@@ -174,15 +210,19 @@ def _say_plan(run: Run, options: Options, progress: Progress) -> None:
         "plan",
         f"about {duration(total)}: {duration(training)} of training at "
         f"{1000 * measured.seconds_per_step:.0f} ms a step (measured now on this machine's "
-        f"{measured.device}, one worker), the rest to start, test and record",
+        f"{measured.device}, one worker, loading left out), the rest to start, test and record",
     )
+    progress.line(
+        "plan",
+        f"disk: {found.bytes / 2**30:.1f} GiB of shards to write, "
+        f"up to {checkpoints / 2**30:.1f} GiB of checkpoints",
+    )
+    return checkpoints
 
 
-def _check_room(measured: Probe, options: Options, run: Run) -> None:
-    # Weights and velocity in float32, for two checkpoints, one being written, and the final weights.
-    needed = measured.parameters * 4 * (3 * 2 + 1) + (100 << 20)
-    free = shutil.disk_usage(run.dataset).free
-    if free < needed:
+def _check_room(needed: int, workspace: Workspace) -> None:
+    free = shutil.disk_usage(workspace.root).free
+    if free < needed + (100 << 20):
         raise PipelineError(
             f"the run needs {needed / 2**30:.1f} GiB for checkpoints and the workspace's disk "
             f"has {free / 2**30:.1f} GiB",
@@ -191,18 +231,20 @@ def _check_room(measured: Probe, options: Options, run: Run) -> None:
 
 
 def _train_and_evaluate(
-    run: Run, options: Options, workspace: Workspace, tracker: Tracker, progress: Progress
+    run: Run,
+    options: Options,
+    workspace: Workspace,
+    tracker: Tracker,
+    needed: int,
+    progress: Progress,
 ) -> list[Evaluation]:
     folder = workspace.run(run.name)
     results = folder / "evaluations"
-    if options.force == "train":
-        shutil.rmtree(folder, ignore_errors=True)
-    if options.force == "evaluate":
-        shutil.rmtree(results, ignore_errors=True)
     if options.force in ("train", "evaluate"):
         tracker.forget(run.name, evaluations_only=options.force == "evaluate")
-    folder.mkdir(parents=True, exist_ok=True)
-    described = {"recipe": run.recipe.resolved(), **run.tags}
+        shutil.rmtree(folder if options.force == "train" else results, ignore_errors=True)
+    tags = {**run.tags, "born": _born(folder)}
+    described = {"recipe": run.recipe.resolved(), **tags}
     write_atomically(folder / "run.json", json.dumps(described, indent=1) + "\n")
 
     job = TrainJob(run.recipe, run.dataset, folder, run.seed)
@@ -212,12 +254,31 @@ def _train_and_evaluate(
         digest([run.paper.name, run.profile, run.info.digest]),
         {"paper": run.paper.name, "year": str(run.paper.year), "profile": run.profile},
     )
-    training = tracker.training(command, run.name, run.recipe.resolved(), run.info, run.tags)
+    training = tracker.training(command, run.name, run.recipe.resolved(), run.info, tags)
+    finished = read_result(folder)
+    missing = [name for name in run.recipe.protocols if read_evaluation(results, name) is None]
     with contextlib.ExitStack() as stack:
+        if finished is None or missing:
+            stack.enter_context(_recorded(tracker, [command, training]))
         launcher = _Lazy(options, stack)
-        with _recorded(tracker, [command, training]):
-            _train(job, tracker, training, launcher, progress)
-        missing = [name for name in run.recipe.protocols if read_evaluation(results, name) is None]
+        with Watch(
+            Follower(job.journal),
+            progress.record,
+            tracker,
+            training,
+            lambda text: progress.line("track", text),
+        ):
+            if finished is None:
+                _check_room(needed, workspace)
+                result = launcher.get().train(job)
+        if finished is None:
+            progress.line(
+                "train",
+                f"{result.steps:,} steps in {duration(result.seconds)}, "
+                f"{result.images_per_second:,.0f} images/s",
+            )
+        else:
+            progress.line("train", f"finished before ({finished.steps:,} steps), skipped: {folder}")
         if missing:
             progress.line(
                 "evaluate",
@@ -229,13 +290,22 @@ def _train_and_evaluate(
         else:
             progress.line("evaluate", f"finished before, skipped: {results}")
     evaluations = [
-        result for name in run.recipe.protocols if (result := read_evaluation(results, name))
+        found for name in run.recipe.protocols if (found := read_evaluation(results, name))
     ]
     for evaluation in evaluations:
         tracker.evaluation(
             training, evaluation, len(run.info.classes), results / f"{evaluation.protocol}.parquet"
         )
     return evaluations
+
+
+def _born(folder: Path) -> str:
+    """When a run's folder was made: a folder made anew is another run to the tracking store."""
+    path = folder / "run.json"
+    if path.is_file():
+        return str(json.loads(path.read_text())["born"])
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(time.time_ns())
 
 
 class _Lazy:
@@ -255,50 +325,27 @@ class _Lazy:
 
 @contextlib.contextmanager
 def _recorded(tracker: Tracker, runs: list[str]) -> Iterator[None]:
-    """Mark the runs' end in the tracking store, whatever it is."""
+    """Mark the runs as under way, and then how they ended."""
+    for run_id in runs:
+        tracker.begin(run_id)
     try:
         yield
     except BaseException as error:
         status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-        for run_id in runs:
-            with contextlib.suppress(
-                Exception
-            ):  # the error under way says more than a store that is gone
+        # The error under way says more than a store that is gone.
+        with contextlib.suppress(PipelineError):
+            for run_id in runs:
                 tracker.end(run_id, status)
         raise
     for run_id in runs:
         tracker.end(run_id)
 
 
-def _train(
-    job: TrainJob, tracker: Tracker, training: str, launcher: _Lazy, progress: Progress
-) -> None:
-    finished = read_result(job.run_dir)
-    show = progress.record
-    if finished is not None:
-        progress.line(
-            "train", f"finished before ({finished.steps:,} steps), skipped: {job.run_dir}"
-        )
-
-        def show(record: object) -> None:
-            """What is only sent again is not shown again."""
-
-    follower = Follower(job.journal, tracker.last_step(training))
-    with Watch(follower, show, tracker, training, lambda text: progress.line("track", text)):
-        if finished is None:
-            finished = launcher.get().train(job)
-            progress.line(
-                "train",
-                f"{finished.steps:,} steps in {duration(finished.seconds)}, "
-                f"{finished.images_per_second:,.0f} images/s",
-            )
-
-
 def _sentence(run: Run, evaluation: Evaluation) -> str:
     classes = len(run.info.classes)
     errors = [
         f"top-{k} error {found.value:.1f} % [{found.low:.1f}, {found.high:.1f}] "
-        f"(chance {100 * (1 - k / classes):.1f} %)"
+        f"(chance {100 * max(0, 1 - k / classes):.1f} %)"
         for k, found in ((1, evaluation.error_top1), (5, evaluation.error_top5))
     ]
     return (

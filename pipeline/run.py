@@ -51,6 +51,10 @@ def _run(options: Options) -> None:
         raise PipelineError(
             "--launcher inline has one worker", "leave --workers out, or use --launcher ray"
         )
+    if options.workers is not None and options.workers < 1:
+        raise PipelineError(f"--workers {options.workers} is no number of workers", "use 1 or more")
+    if options.seed < 0:
+        raise PipelineError(f"--seed {options.seed} is negative", "use 0 or more")
     from pipeline.reproduce import reproduce  # imports torch; --help and a misspelt year must not
 
     reproduce(paper, options)

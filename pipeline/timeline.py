@@ -27,6 +27,8 @@ def _run(options: Options) -> None:
     from pipeline.workspace import Workspace
 
     workspace = Workspace.open(options.workspace)
+    if options.tracking_uri is None:
+        workspace.check_runs()
     with Progress() as progress:
         draw(workspace, open_tracker(workspace, options.tracking_uri), progress)
 

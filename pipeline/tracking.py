@@ -5,11 +5,11 @@ and an *evaluation* (one training under one protocol). A metric never stands wit
 profile, data set and code version: those are tags of the run that holds it.
 """
 
+import hashlib
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +22,8 @@ from stages.measurement import Measurement, Metric
 
 # Quoted in links where the store is a file: the port that `make dashboard` serves by default.
 DASHBOARD = "http://127.0.0.1:5000"
+# Every experiment's name begins so.
+EXPERIMENTS = "ilsvrc/"
 METRICS: tuple[Metric, ...] = ("error_top1", "error_top5")
 
 _PARENT = "mlflow.parentRunId"
@@ -48,20 +50,10 @@ class Tracker:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
         os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # no lines about its tables
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
-
         self.uri = uri
         self._artifacts = artifacts
-        try:
-            self._client = MlflowClient(uri)
-            self._client.search_experiments(max_results=1)
-        except (MlflowException, OSError) as error:
-            reason = _without_secrets(str(error).splitlines()[0][:200], uri)
-            raise PipelineError(
-                f"the tracking store {_without_secrets(uri)} cannot be reached: {reason}",
-                "start the MLflow server it names, or leave --tracking-uri out to record into the workspace",
-            ) from error
+        self._client = _Client(uri)
+        self._client.search_experiments(max_results=1)
 
     def command(self, experiment: str, name: str, key: str, tags: Mapping[str, str]) -> str:
         """The run of a command, which holds its trainings; the same key gives the same run again."""
@@ -96,12 +88,11 @@ class Tracker:
             )
         return run_id
 
-    def last_step(self, run_id: str) -> int:
-        """The newest step whose loss is recorded, or -1."""
-        return max((m.step for m in self._client.get_metric_history(run_id, "loss")), default=-1)
-
     def log(self, run_id: str, records: Sequence[Record]) -> None:
-        """Record what a training's journal says, per step and per epoch."""
+        """Record what a training's journal says, per step and per epoch.
+
+        The store keeps a point once however often it is sent.
+        """
         from mlflow.entities import Metric as Value
 
         metrics = [
@@ -169,6 +160,10 @@ class Tracker:
         self._client.log_artifact(run_id, str(answers))
         self.end(run_id)
 
+    def begin(self, run_id: str) -> None:
+        """Mark a run as under way, also one that had ended before."""
+        self._client.update_run(run_id, status="RUNNING")
+
     def end(self, run_id: str, status: str = "FINISHED") -> None:
         """Mark a run's end: ``FINISHED``, ``FAILED`` or ``KILLED``."""
         self._client.set_terminated(run_id, status)
@@ -229,7 +224,11 @@ class Tracker:
         return _without_secrets(base).rstrip("/")
 
     def _search(self, filters: Sequence[str]) -> list[Any]:
-        experiments = [item.experiment_id for item in self._client.search_experiments()]
+        # A server may hold others' experiments, whose tags mean other things.
+        mine = self._client.search_experiments(filter_string=f"name LIKE '{EXPERIMENTS}%'")
+        experiments = [item.experiment_id for item in mine]
+        if not experiments:
+            return []
         found: list[Any] = []
         for one in filters:
             token = None
@@ -253,14 +252,46 @@ class Tracker:
 
     def _open(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
         same = f"tags.key = '{tags['key']}' and tags.kind = '{tags['kind']}'"
+        if "born" in tags:
+            same += f" and tags.born = '{tags['born']}'"
         for run in self._client.search_runs([experiment_id], same, max_results=1):
             return str(run.info.run_id)
         run = self._client.create_run(experiment_id, run_name=name, tags={**tags, _NAME: name})
         return str(run.info.run_id)
 
 
+class _Client:
+    """MLflow's client, whose every failure is told in one sentence, without the password in its URI."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._client: Any = None
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            from mlflow import MlflowClient
+            from mlflow.exceptions import MlflowException
+
+            try:
+                if self._client is None:
+                    self._client = MlflowClient(self._uri)
+                return getattr(self._client, name)(*arguments, **options)
+            except (MlflowException, OSError, ImportError) as error:
+                reason = _without_secrets(str(error), self._uri).splitlines()[0][:200]
+                raise PipelineError(
+                    f"the tracking store {_without_secrets(self._uri)} cannot be reached: {reason}",
+                    "start the MLflow server it names, or leave --tracking-uri out to record into "
+                    "the workspace; what was measured is kept, and the same command records it",
+                ) from error
+
+        return call
+
+
 def code_version() -> str:
-    """The git revision of this checkout, with ``-dirty`` where files differ; else the package's version."""
+    """The git revision of this checkout, with ``-dirty`` where files differ.
+
+    Where git is not at hand, as in a submitted job, a hash of the source files.
+    """
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
@@ -271,10 +302,12 @@ def code_version() -> str:
         )
         return described.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        try:
-            return version("imagenet-history")
-        except PackageNotFoundError:
-            return "unknown"
+        root = Path(__file__).parent.parent
+        digest = hashlib.sha256()
+        for folder in ("models", "stages", "cluster", "pipeline"):
+            for path in sorted((root / folder).rglob("*.py")):
+                digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+        return f"tree-{digest.hexdigest()[:12]}"
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -295,6 +328,9 @@ def _ms(record: Record) -> int:
 
 
 def _without_secrets(text: str, uri: str | None = None) -> str:
-    """A text, such as the URI itself, without the user and password that ``uri`` may carry."""
+    """A text, such as the URI itself, without the user, password and query that ``uri`` may carry."""
     parts = urlsplit(uri or text)
-    return text.replace(parts.netloc, parts.netloc.rpartition("@")[2]) if parts.password else text
+    for secret in (f"{parts.netloc.rpartition('@')[0]}@", f"?{parts.query}"):
+        if len(secret) > 1:
+            text = text.replace(secret, "")
+    return text

@@ -46,7 +46,7 @@ class Workspace:
         root = (root or Path("workspace")).absolute()
         try:
             root.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileExistsError):
+            if not any(root.iterdir()):  # a folder of our own: none of it belongs in a repository
                 (root / ".gitignore").write_text("*\n")
         except OSError as error:
             raise PipelineError(
@@ -70,6 +70,17 @@ class Workspace:
         """The default tracking store: a file in the workspace."""
         return f"sqlite:///{self.root / 'mlflow.db'}"
 
+    def check_runs(self) -> None:
+        """See that something was recorded here.
+
+        Raises:
+            PipelineError: nothing was.
+        """
+        if not (self.root / "mlflow.db").is_file():
+            raise PipelineError(
+                f"{self.root} has no runs yet", "run `make demo` first, or name another --workspace"
+            )
+
     @property
     def artifacts(self) -> Path:
         """Artifacts of the default tracking store."""
@@ -90,17 +101,17 @@ class Workspace:
         return self.root / "runs" / name
 
     @contextlib.contextmanager
-    def lock(self, what: str) -> Iterator[None]:
+    def lock(self, what: str, *, wait: bool = False) -> Iterator[None]:
         """Hold ``what`` alone; the system lets go of it however the process ends.
 
         Raises:
-            PipelineError: another process holds it.
+            PipelineError: another process holds it, and ``wait`` is false.
         """
         path = self.root / "locks" / what
         path.parent.mkdir(exist_ok=True)
         with path.open("a+") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 file.seek(0)
                 raise PipelineError(

@@ -44,6 +44,8 @@ def probe(recipe: Recipe, classes: int, device: torch.device) -> Probe:
         optimiser.step()
         optimiser.zero_grad()
     seconds = (_now(device) - started) / TIMED
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # a worker may be about to use the same GPU
     return Probe(seconds, sum(p.numel() for p in model.parameters()), str(device))
 
 

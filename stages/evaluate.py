@@ -166,20 +166,28 @@ def score(
             f"{len(np.unique(counted))} of them distinct",
             "this is a fault of the program, not of the data; please report it",
         )
-    labels = table["label"].to_numpy()
-    answers = table["answers"].combine_chunks().flatten().to_numpy().reshape(len(labels), -1)
-    hits = answers == labels[:, None]
+    right = hits(table)
     evaluation = Evaluation(
         protocol=protocol,
-        n=len(labels),
-        error_top1=error_percent(int((~hits[:, 0]).sum()), len(labels)),
-        error_top5=error_percent(int((~hits.any(axis=1)).sum()), len(labels)),
+        n=len(table),
+        error_top1=error_percent(int((~right[:, 0]).sum()), len(table)),
+        error_top5=error_percent(int((~right.any(axis=1)).sum()), len(table)),
     )
     folder.mkdir(parents=True, exist_ok=True)
     table = table.add_column(0, "key", pa.array(samples.keys))
     pq.write_table(table, folder / f"{protocol}.parquet")
     write_atomically(folder / f"{protocol}.json", json.dumps(asdict(evaluation), indent=1) + "\n")
     return evaluation
+
+
+def hits(table: pa.Table) -> NDArray[np.bool_]:
+    """Which of each image's answers is right, (images, answers), from what `predict` returned."""
+    answers = table["answers"].combine_chunks()
+    flat: NDArray[np.int32] = answers.flatten().to_numpy()
+    right: NDArray[np.bool_] = (
+        flat.reshape(len(table), answers.type.list_size) == table["label"].to_numpy()[:, None]
+    )
+    return right
 
 
 def read_evaluation(folder: Path, protocol: Protocol) -> Evaluation | None:

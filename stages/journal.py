@@ -41,11 +41,10 @@ class Follower:
     there twice, and the follower leaves the second ones out.
     """
 
-    def __init__(self, path: Path, after_step: int = -1) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         self._position = 0
         self._last: dict[str, int] = {}
-        self._after = after_step
 
     def read(self) -> Iterator[Record]:
         """The whole records that were appended since the last call, without repeats."""
@@ -62,8 +61,6 @@ class Follower:
             except ValueError:
                 continue  # a torn line; its record was written again after the resumption
             # Every start is news, also one at a step that was reached before.
-            if record["kind"] == "start" or record["step"] > self._last.get(
-                record["kind"], self._after
-            ):
+            if record["kind"] == "start" or record["step"] > self._last.get(record["kind"], -1):
                 self._last[record["kind"]] = record["step"]
                 yield record

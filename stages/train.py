@@ -27,7 +27,7 @@ from stages.augment.colour import Normalise
 from stages.augment.views import Views
 from stages.dataset import Dataset
 from stages.errors import PipelineError
-from stages.evaluate import default_device, predict
+from stages.evaluate import default_device, hits, predict
 from stages.files import write_atomically
 from stages.journal import Journal
 from stages.loader import ALONE, Batch, Images, Part, steps_per_epoch, training_batches
@@ -102,10 +102,11 @@ def train(job: TrainJob, device: torch.device | None = None) -> TrainResult:
             not see the same run folder.
         PipelineError: a worker cannot read the data set.
     """
-    finished = read_result(job.run_dir)
-    if finished is not None:
-        return finished
-    return _Training(job, device or default_device()).run()
+    result = read_result(job.run_dir)
+    if result is None:
+        result = _Training(job, device or default_device()).run()
+    shutil.rmtree(job.run_dir / "checkpoints", ignore_errors=True)  # the weights are there now
+    return result
 
 
 def read_result(run_dir: Path) -> TrainResult | None:
@@ -137,7 +138,7 @@ class _Training:
             len(self.train_images), self.recipe.batch_size, self.recipe.drop_last
         )
         if self.steps_per_epoch == 0:
-            raise PipelineError(
+            raise TrainingStopped(
                 f"{len(self.train_images)} training images are less than one batch "
                 f"of {self.recipe.batch_size}",
                 "use a larger data set",
@@ -169,7 +170,8 @@ class _Training:
         for epoch in range(self.step // self.steps_per_epoch, self.recipe.epochs):
             self._epoch(epoch)
             self._validate(epoch)
-            self._save()
+            if epoch + 1 < self.recipe.epochs and time.monotonic() >= self._next_save:
+                self._save()
         epoch_images = min(self.steps_per_epoch * self.recipe.batch_size, len(self.train_images))
         images = self.recipe.epochs * epoch_images
         result = TrainResult(self.step, self.loss, self.seconds, images / max(self.seconds, 1e-9))
@@ -182,7 +184,6 @@ class _Training:
             )
             save_weights(self.model, self.job.weights, provenance)
             write_atomically(self.job.run_dir / "result.json", json.dumps(asdict(result)) + "\n")
-            shutil.rmtree(self.job.run_dir / "checkpoints")
         return result
 
     def _epoch(self, epoch: int) -> None:
@@ -260,10 +261,9 @@ class _Training:
             processes=self.job.loader_processes,
             device=self.device,
         )
-        answers = table["answers"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
-        hits = answers == table["label"].to_numpy()[:, None]
+        right = hits(table)
         counts = torch.tensor(
-            [hits[:, 0].sum(), hits.any(axis=1).sum(), len(table)], device=self.device
+            [right[:, 0].sum(), right.any(axis=1).sum(), len(table)], device=self.device
         )
         top1, top5, n = self._over_workers(counts).tolist()
         self._write(

@@ -84,4 +84,3 @@ def test_steps_repeated_after_a_kill_are_told_once(tmp_path: Path) -> None:
     for step in (2, 3, 4):
         again.write("step", step)
     assert [record["step"] for record in Follower(tmp_path / "j").read()] == [1, 2, 3, 4]
-    assert [record["step"] for record in Follower(tmp_path / "j", after_step=2).read()] == [3, 4]

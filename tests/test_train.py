@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def test_a_finished_run_is_not_trained_again(finished: TrainJob) -> None:
 
 
 def test_killed_anywhere_it_ends_with_the_same_bits(
-    finished: TrainJob, recipe: Recipe, dataset: Dataset, tmp_path: Path
+    recipe: Recipe, dataset: Dataset, tmp_path: Path
 ) -> None:
     """SIGKILL the training process twice at whatever step it is, then let it end."""
     program = tmp_path / "go.py"
@@ -66,9 +67,10 @@ def test_killed_anywhere_it_ends_with_the_same_bits(
         "from stages.train import train\n"
         "train(pickle.loads(pathlib.Path(sys.argv[1]).read_bytes()))\n"
     )
-    import pickle
-
-    run = job(recipe, dataset, tmp_path / "run", checkpoint_seconds=0.0)
+    long = replace(recipe, epochs=20)
+    finished = job(long, dataset, tmp_path / "whole")
+    train(finished)
+    run = job(long, dataset, tmp_path / "run", checkpoint_seconds=0.0)
     (tmp_path / "job").write_bytes(pickle.dumps(run))
 
     def start() -> subprocess.Popen:
@@ -78,7 +80,7 @@ def test_killed_anywhere_it_ends_with_the_same_bits(
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
 
-    for wanted in (4, 11):
+    for wanted in (15, 50):
         process = start()
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:

@@ -30,8 +30,11 @@ def find(year: int | None, name: str | None) -> Paper:
             return paper
     if name is not None:
         near = get_close_matches(name, [paper.name for paper in PAPERS])
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise PipelineError(f"there is no paper called {name!r}", f"{hint}ready so far: {known}")
+        hint = f"did you mean {near[0]}? " if near and near[0] != name else ""
+        of_year = "" if year is None else f" of {year}"
+        raise PipelineError(
+            f"there is no paper {name!r}{of_year} here yet", f"{hint}ready so far: {known}"
+        )
     if year in PLANNED:
         raise PipelineError(
             f"the year {year} ({PLANNED[year]}) is planned, not ready", f"ready so far: {known}"
