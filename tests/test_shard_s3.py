@@ -35,6 +35,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.stop()
 
 
+@pytest.mark.slow
 def test_an_object_store_gets_the_same_bytes(source: Path, tmp_path: Path, bucket: str) -> None:
     found = open_source(source)
     shard(found, tmp_path / "data", shard_bytes=50_000)
