@@ -16,14 +16,14 @@ geometry with that batch normalisation, for comparisons; no paper published it u
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal, TypedDict, Unpack, get_args
+from typing import Literal, TypedDict, Unpack
 
 import torch
 from torch import Generator, Tensor, nn
 
 from models.fidelity import Fidelity
 from models.layers import LocalResponseNorm, scaled
-from models.registry import register
+from models.registry import check_choice, register
 
 # Table 1: #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj
 INCEPTION: dict[str, tuple[int, int, int, int, int, int]] = {
@@ -53,11 +53,6 @@ class Knobs(TypedDict, total=False):
     dropout: float
     width: float
     image_size: int
-
-
-def _check_choice(knob: str, value: str, choices: object) -> None:
-    if value not in get_args(choices):
-        raise ValueError(f"{knob} is one of {', '.join(get_args(choices))}, not {value!r}")
 
 
 def _conv(
@@ -196,9 +191,9 @@ class GoogLeNet(nn.Module):
         image_size: int = 224,
     ) -> None:
         super().__init__()
-        _check_choice("aux_heads", aux_heads, AuxHeads)
-        _check_choice("aux_pool", aux_pool or "5x5/3", AuxPool)
-        _check_choice("head", head, Head)
+        check_choice("aux_heads", aux_heads, AuxHeads)
+        check_choice("aux_pool", aux_pool or "5x5/3", AuxPool)
+        check_choice("head", head, Head)
         if aux_heads == "none" and (aux_pool is not None or aux_dropout is not None):
             raise ValueError(
                 "aux_pool and aux_dropout belong to auxiliary heads; aux_heads='none' has none"

@@ -80,4 +80,5 @@ def check_choice(knob: str, value: object, choices: object) -> None:
         ValueError: with the choices.
     """
     if value not in get_args(choices):
-        raise ValueError(f"{knob} is one of {get_args(choices)}, not {value!r}")
+        listed = ", ".join(map(str, get_args(choices)))
+        raise ValueError(f"{knob} is one of {listed}, not {value!r}")
