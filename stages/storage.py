@@ -182,12 +182,22 @@ class Folder:
             output = filesystem.open_output_stream(path, compression=None)
             try:
                 shutil.copyfileobj(stream, output, _READ_AHEAD)
+                size = output.tell()
             except BaseException:
                 # Arrow cannot abandon an upload: closing completes it, so what it made is removed.
                 output.close()
                 filesystem.delete_file(path)
                 raise
             output.close()
+            stored = self._info(name).size
+        if stored != size:
+            # Seen of servers that take the framing of an upload with checksums for its content.
+            self.remove(name)
+            raise PipelineError(
+                f"{self} keeps {stored:,} bytes of {name} and was sent {size:,}",
+                "check the credentials; if they are right, the store may not know checksums in uploads: "
+                "set AWS_REQUEST_CHECKSUM_CALCULATION=WHEN_REQUIRED",
+            )
 
     def remove(self, name: str) -> None:
         """Delete a file; nothing happens where there is none."""

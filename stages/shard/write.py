@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.json
 
 from stages.dataset import MANIFEST_SCHEMA, REJECTS_SCHEMA, ShardFile
+from stages.errors import PipelineError
 from stages.shard.plan import PlannedSample, PlannedShard
 from stages.shard.quality import RefusedError, Resize, Stored, prepare
 from stages.storage import Folder
@@ -68,11 +69,23 @@ def rows_name(shard: PlannedShard) -> str:
 
 
 def read_rows(folder: Folder, shard: PlannedShard) -> tuple[pa.Table, ShardFile]:
-    """The rows of a finished shard, refused files among them, and its description."""
-    description, rows = folder.read(rows_name(shard)).split(b"\n", 1)
+    """The rows of a finished shard, refused files among them, and its description.
+
+    Raises:
+        PipelineError: their file is damaged.
+    """
+    name = rows_name(shard)
     options = pyarrow.json.ParseOptions(explicit_schema=_ROWS_SCHEMA)
-    table = pyarrow.json.read_json(io.BytesIO(rows), parse_options=options)
-    return table, ShardFile(**json.loads(description))
+    try:
+        description, rows = folder.read(name).split(b"\n", 1)
+        file = ShardFile(**json.loads(description))
+        table = pyarrow.json.read_json(io.BytesIO(rows), parse_options=options)
+    except (ValueError, TypeError) as error:  # Arrow's errors of content are ValueErrors
+        raise PipelineError(
+            f"{folder}/{name} is damaged: {error}",
+            "delete it and run the same command again: its shard is made anew",
+        ) from error
+    return table, file
 
 
 class _TarStream(io.RawIOBase):
