@@ -120,7 +120,8 @@ def reproduce(paper: Paper, options: Options) -> None:
             check_source(options.data)  # before anything is begun
         tracker = None if options.plan else open_tracker(workspace, options.tracking_uri)
         found = _find(options, workspace, progress)
-        recipe = paper.recipes[options.profile]
+        _, recipe = paper.recipe(options.profile)
+        assert isinstance(recipe, Recipe)
         needed = _say_plan(recipe, found, options, progress)
         if tracker is None:
             return

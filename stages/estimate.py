@@ -33,14 +33,16 @@ def probe(recipe: Recipe, classes: int, device: torch.device) -> Probe:
     side = recipe.augmentation.crop
     model = models.create(recipe.model, num_classes=classes, **recipe.knobs).to(device).train()
     optimiser = optim.build(model, recipe.optimiser)
-    optim.set_rates(optimiser, 0)
+    optim.set_rates(optimiser, 0, epochs=recipe.epochs)
     images = torch.randn(recipe.batch_size, 3, side, side, device=device)
     labels = torch.randint(classes, (recipe.batch_size,), device=device)
     started = 0.0
     for step in range(WARM_UP + TIMED):
         if step == WARM_UP:
             started = _now(device)
-        F.cross_entropy(model(images), labels).backward()
+        outputs = model(images)
+        heads = outputs if isinstance(outputs, tuple) else (outputs,)
+        torch.stack([F.cross_entropy(scores, labels) for scores in heads]).sum().backward()
         optimiser.step()
         optimiser.zero_grad()
     seconds = (_now(device) - started) / TIMED

@@ -5,7 +5,7 @@ Pure data, so that the tracking store, the papers' record and the report can sha
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from statistics import mean
 from typing import Literal
 
@@ -59,6 +59,35 @@ class Measurement:
     finished_at: str
     url: str = ""
     deviations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Published:
+    """One figure of a paper, as it can stand beside a run's.
+
+    Attributes:
+        described: the net or nets, in the paper's words.
+        protocol: how it was tested: a protocol of `stages.recipe`, or words where we have none.
+        error_top1: percent, as printed; None where it was not. `error_top5` likewise.
+        split: the validation or the test set of ILSVRC-2012, if nothing else is said in `described`.
+        nets: averaged.
+        extra_data: used images outside the year's training set.
+        recipe: name of the recipe in the same paper whose run this is the figure of; "" for none.
+        logged: not printed in the paper, but in its authors' logs or their released nets' notes.
+        source: section, table or file.
+    """
+
+    described: str
+    protocol: str
+    _: KW_ONLY
+    error_top1: float | None = None
+    error_top5: float | None = None
+    split: Literal["val", "test"] = "val"
+    nets: int = 1
+    extra_data: bool = False
+    recipe: str = ""
+    logged: bool = False
+    source: str
 
 
 @dataclass(frozen=True)
