@@ -1,6 +1,7 @@
 """Where the stages run: in this process, or on Ray. Both run the very same functions."""
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -9,8 +10,8 @@ from typing import Protocol as Interface
 
 import pyarrow as pa
 
-from stages.evaluate import evaluate_part
-from stages.recipe import Protocol, Recipe
+from stages.evaluate import Net, evaluate_part
+from stages.recipe import Protocol
 from stages.train import TrainJob, TrainResult, train
 
 
@@ -21,9 +22,9 @@ class Launcher(Interface):
         """Train, or go on training (see `stages.train.train`)."""
 
     def evaluate(
-        self, recipe: Recipe, dataset: Path, weights: Path, protocols: Sequence[Protocol]
+        self, nets: Sequence[Net], dataset: Path, protocols: Sequence[Protocol]
     ) -> dict[Protocol, list[pa.Table]]:
-        """The answers of every worker under each protocol (see `stages.evaluate.predict`)."""
+        """The answers of every worker under each protocol (see `stages.evaluate.evaluate_part`)."""
 
 
 class _Inline:
@@ -31,12 +32,36 @@ class _Inline:
         return train(replace(job, loader_processes=os.cpu_count() or 1))
 
     def evaluate(
-        self, recipe: Recipe, dataset: Path, weights: Path, protocols: Sequence[Protocol]
+        self, nets: Sequence[Net], dataset: Path, protocols: Sequence[Protocol]
     ) -> dict[Protocol, list[pa.Table]]:
         return {
-            name: [evaluate_part(recipe, dataset, weights, name, processes=os.cpu_count() or 1)]
+            name: [evaluate_part(nets, dataset, name, processes=os.cpu_count() or 1)]
             for name in protocols
         }
+
+
+class Lazy:
+    """A launcher, started when it is first needed: a command that finds all finished starts no Ray.
+
+    Args:
+        launcher: what to start.
+        stack: where its end is left.
+    """
+
+    def __init__(
+        self, launcher: contextlib.AbstractContextManager[Launcher], stack: contextlib.ExitStack
+    ) -> None:
+        self._entered = functools.cache(lambda: stack.enter_context(launcher))
+
+    def train(self, job: TrainJob) -> TrainResult:
+        """See `Launcher`."""
+        return self._entered().train(job)
+
+    def evaluate(
+        self, nets: Sequence[Net], dataset: Path, protocols: Sequence[Protocol]
+    ) -> dict[Protocol, list[pa.Table]]:
+        """See `Launcher`."""
+        return self._entered().evaluate(nets, dataset, protocols)
 
 
 @contextlib.contextmanager
@@ -64,8 +89,8 @@ def on_ray(workers: int | None) -> Iterator[Launcher]:
                 return train_on_ray(job, count, resources)
 
             def evaluate(
-                self, recipe: Recipe, dataset: Path, weights: Path, protocols: Sequence[Protocol]
+                self, nets: Sequence[Net], dataset: Path, protocols: Sequence[Protocol]
             ) -> dict[Protocol, list[pa.Table]]:
-                return evaluate_on_ray(recipe, dataset, weights, protocols, count, resources)
+                return evaluate_on_ray(nets, dataset, protocols, count, resources)
 
         yield OnRay()

@@ -11,9 +11,9 @@ import math
 import re
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +31,8 @@ from stages.augment.colour import Normalise
 from stages.augment.views import Views
 from stages.dataset import Dataset
 from stages.errors import PipelineError
-from stages.evaluate import default_device, hits, predict
+from stages.evaluate import answers, default_device, hits, predict
+from stages.execution import Execution
 from stages.files import write_atomically
 from stages.journal import Journal
 from stages.loader import ALONE, Batch, Images, Part, steps_per_epoch, training_batches
@@ -44,24 +45,6 @@ LOGS_PER_EPOCH = 20
 
 class TrainingStopped(PipelineError):  # noqa: N818 - an outcome, not a fault of the program
     """The training itself says that going on is useless; every worker raises it at the same step."""
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How a training is computed, which is recorded with a run and never part of what defines it.
-
-    Attributes:
-        precision: ``bf16`` computes the network in bfloat16 where autocast deems it safe.
-        compile: the network by torch.compile.
-        channels_last: weights and images with the channels of a pixel side by side.
-        micro_batch: at most so many images at once on a worker; gradients are summed up to the recipe's
-            batch. Batch normalisation then sees the smaller batches. None for all at once.
-    """
-
-    precision: Literal["fp32", "bf16"] = "fp32"
-    compile: bool = False
-    channels_last: bool = False
-    micro_batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +67,7 @@ class TrainJob:
     run_dir: Path
     seed: int
     start: Path | None = None
-    execution: Execution = Execution()
+    execution: Execution = field(default_factory=Execution)
     checkpoint_seconds: float = 30.0
     loader_processes: int = 0
 
@@ -347,7 +330,7 @@ class _Training:
         return self.model
 
     def _validate(self, epoch: int) -> None:
-        table = predict(
+        predicted = predict(
             self._tested(),
             self.val_images,
             self.normalise,
@@ -356,6 +339,7 @@ class _Training:
             processes=self.job.loader_processes,
             device=self.device,
         )
+        table = answers(predicted)
         right = hits(table)
         counts = torch.tensor(
             [right[:, 0].sum(), right.any(axis=1).sum(), len(table)], device=self.device
@@ -369,6 +353,7 @@ class _Training:
             error_top5=100 * (1 - top5 / n),
             n=n,
             train_error_top1=100 * (1 - self.right / self._images_per_epoch),
+            train_n=self._images_per_epoch,
         )
         if (schedule := optim.plateau_of(self.recipe.optimiser)) is not None:
             self.plateau.update(error_top1, schedule)
