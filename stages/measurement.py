@@ -9,7 +9,9 @@ from dataclasses import KW_ONLY, dataclass
 from statistics import mean
 from typing import Literal
 
+# Errors of a test, in percent; the last two are of the training itself, whose protocol is "training".
 Metric = Literal["error_top1", "error_top5", "train_error_top1", "epochs_to_train_error_25"]
+TRAINING = "training"
 
 IMAGENET_CLASSES = 1000
 IMAGENET_VALIDATION_IMAGES = 50_000
