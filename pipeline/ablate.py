@@ -5,8 +5,8 @@ python -m pipeline.ablate --paper alexnet --claims lrn,overlap,dropout
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Literal
 
 from tyro.conf import OmitArgPrefixes

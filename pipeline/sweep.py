@@ -58,11 +58,7 @@ def sweep(paper: Paper, claims: Sequence[Claim], arms: Sequence[ArmRuns], option
                     runs.append(Run(of_seed, _name(setting, arm), arm.recipe))
                     protocols.append(arm.protocols)
         failed = laboratory.sweep(runs, protocols)
-        ledger = draw(workspace, tracker, progress)
-        keys = {claim.key for claim in claims}
-        for entry in ledger.entries:
-            if entry.claim.key in keys and entry.setting is not None:
-                progress.line("verdict", str(entry))
+        draw(workspace, tracker, progress)
     if failed:
         raise PipelineError(
             f"{len(failed)} of {len(runs)} trials did not end; the first: {next(iter(failed.values()))}",
