@@ -122,6 +122,17 @@ class Batch(NamedTuple):
     distortion: Tensor
     of: int
 
+    def images_from(self, start: int, count: int) -> "Batch":
+        """At most ``count`` of the images, from the one at ``start`` on."""
+        part = slice(start, start + count)
+        return self._replace(
+            images=self.images[part],
+            labels=self.labels[part],
+            indices=self.indices[part],
+            colour=self.colour[part],
+            distortion=self.distortion[part],
+        )
+
     def to(self, device: torch.device) -> "Batch":
         """Start the copy to a device."""
         return self._replace(

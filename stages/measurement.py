@@ -5,11 +5,13 @@ Pure data, so that the tracking store, the papers' record and the report can sha
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from statistics import mean
 from typing import Literal
 
-Metric = Literal["error_top1", "error_top5"]
+# Errors of a test, in percent; the last two are of the training itself, whose protocol is "training".
+Metric = Literal["error_top1", "error_top5", "train_error_top1", "epochs_to_train_error_25"]
+TRAINING = "training"
 
 IMAGENET_CLASSES = 1000
 IMAGENET_VALIDATION_IMAGES = 50_000
@@ -21,18 +23,20 @@ class Measurement:
 
     Attributes:
         paper: key of the paper, e.g. ``"alexnet"``; `year` is the challenge's.
-        model: a name that `models.create` knows.
+        recipe: its name in the paper's file.
+        model: a name that `models.create` knows; several, joined by " + ", of an ensemble.
+        nets: networks averaged.
         profile: ``toy``, ``mini`` or ``paper``.
         dataset: its name; `dataset_digest` is over its bytes.
         num_classes: classes told apart, also in the data set.
-        split: what was tested on: ``val``.
-        protocol: ``centre_crop``, ``ten_crop``, ...
+        split: what the figure is of: ``val``; or ``train`` for what was seen while training, as augmented.
+        protocol: ``centre_crop``, ``ten_crop``, ...; ``training`` for the split ``train``.
         recipe_id: hash of the recipe, which does not include the seed.
         run_name: the run in the tracking store; `url` is its page, or "" where there is none.
         code_version: git revision.
         finished_at: ISO 8601.
         metric: of what `value` is the figure.
-        value: percent.
+        value: percent; or epochs.
         ci_low: lower end of the 95 % interval, percent; `ci_high` is the upper.
         n: images tested on.
         deviations: departures from the published recipe.
@@ -40,7 +44,9 @@ class Measurement:
 
     year: int
     paper: str
+    recipe: str
     model: str
+    nets: int
     profile: str
     dataset: str
     dataset_digest: str
@@ -59,6 +65,35 @@ class Measurement:
     finished_at: str
     url: str = ""
     deviations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Published:
+    """One figure of a paper, as it can stand beside a run's.
+
+    Attributes:
+        described: the net or nets, in the paper's words.
+        protocol: how it was tested: a protocol of `stages.recipe`, or words where we have none.
+        error_top1: percent, as printed; None where it was not. `error_top5` likewise.
+        split: the validation or the test set of ILSVRC-2012, if nothing else is said in `described`.
+        nets: averaged.
+        extra_data: used images outside the year's training set.
+        recipe: name of the recipe in the same paper whose run this is the figure of; "" for none.
+        logged: not printed in the paper, but in its authors' logs or their released nets' notes.
+        source: section, table or file.
+    """
+
+    described: str
+    protocol: str
+    _: KW_ONLY
+    error_top1: float | None = None
+    error_top5: float | None = None
+    split: Literal["val", "test"] = "val"
+    nets: int = 1
+    extra_data: bool = False
+    recipe: str = ""
+    logged: bool = False
+    source: str
 
 
 @dataclass(frozen=True)
@@ -201,7 +236,7 @@ def reproductions(measurements: Iterable[Measurement]) -> tuple[Reproduction, ..
     groups: dict[tuple[object, ...], dict[tuple[int, str], Measurement]] = defaultdict(dict)
     by_time = sorted(measurements, key=lambda m: (m.finished_at, m))
     for m in by_time:
-        setting = (m.year, m.paper, m.model, m.profile, m.dataset, m.dataset_digest)
+        setting = (m.year, m.paper, m.recipe, m.model, m.profile, m.dataset, m.dataset_digest)
         test = (m.num_classes, m.split, m.n, m.protocol, m.recipe_id)
         groups[setting + test][m.seed, m.metric] = m
     grouped = (Reproduction(tuple(sorted(group.values()))) for group in groups.values())

@@ -1,26 +1,29 @@
-"""Momentum SGD as the history's papers wrote it, with rates by group and epoch."""
+"""Momentum SGD as the history's papers wrote it, with rates by group and schedule."""
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stages.errors import PipelineError
-from stages.recipe import Optimiser, Rates
+from stages.recipe import Optimiser, Plateau, Polynomial, Schedule, Staircase, Steps
 
 
 class MomentumSGD(torch.optim.Optimizer):
-    """Stochastic gradient descent with the learning rate inside the velocity.
+    """Stochastic gradient descent in the two conventions of `stages.recipe.Optimiser`.
 
-    v <- momentum v - rate (gradient + weight_decay w);  w <- w + v  (Krizhevsky 2012, section 5).
-    torch.optim.SGD keeps the rate outside: the same at a constant rate, but there a drop of the rate
-    scales the whole velocity at once, and here it fades over about ten steps.
+    At a constant rate they are the same. When the rate drops, torch.optim.SGD (outside) scales the whole
+    velocity at once, and with the rate inside the drop fades in over about ten steps.
     """
 
-    def __init__(self, params: Iterable[dict[str, Any]], momentum: float) -> None:
-        super().__init__(params, {"lr": 0.0, "weight_decay": 0.0, "momentum": momentum})
+    def __init__(self, params: Iterable[dict[str, Any]], recipe: Optimiser) -> None:
+        if recipe.nesterov and recipe.rate == "inside":
+            raise ValueError("nesterov is only defined with the rate outside the velocity")
+        super().__init__(params, {"lr": 0.0, "weight_decay": 0.0})
+        self._recipe = recipe
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -34,13 +37,23 @@ class MomentumSGD(torch.optim.Optimizer):
                     self.state[p]["velocity"] = torch.zeros_like(p)
             velocities: list[Tensor] = [self.state[p]["velocity"] for p in parameters]
             gradients: list[Tensor] = [p.grad for p in parameters if p.grad is not None]
-            torch._foreach_mul_(velocities, group["momentum"])
-            torch._foreach_add_(velocities, gradients, alpha=-group["lr"])
-            if group["weight_decay"]:
+            rate, decay, momentum = group["lr"], group["weight_decay"], self._recipe.momentum
+            torch._foreach_mul_(velocities, momentum)
+            inside = self._recipe.rate == "inside"
+            torch._foreach_add_(velocities, gradients, alpha=-rate if inside else 1.0)
+            if decay:
                 torch._foreach_add_(
-                    velocities, parameters, alpha=-group["lr"] * group["weight_decay"]
+                    velocities, parameters, alpha=-rate * decay if inside else decay
                 )
-            torch._foreach_add_(parameters, velocities)
+            if inside:
+                torch._foreach_add_(parameters, velocities)
+            elif self._recipe.nesterov:
+                if decay:
+                    torch._foreach_add_(gradients, parameters, alpha=decay)
+                torch._foreach_add_(parameters, gradients, alpha=-rate)
+                torch._foreach_add_(parameters, velocities, alpha=-rate * momentum)
+            else:
+                torch._foreach_add_(parameters, velocities, alpha=-rate)
 
 
 def build(model: nn.Module, recipe: Optimiser) -> MomentumSGD:
@@ -48,9 +61,15 @@ def build(model: nn.Module, recipe: Optimiser) -> MomentumSGD:
 
     Raises:
         PipelineError: a parameter that no group matches.
+        ValueError: a convention that does not exist.
     """
     groups: list[dict[str, Any]] = [
-        {"params": [], "rates": group.rates, "weight_decay": group.weight_decay}
+        {
+            "params": [],
+            "schedule": group.schedule,
+            "factor": group.factor,
+            "weight_decay": group.weight_decay,
+        }
         for group in recipe.groups
     ]
     for name, parameter in model.named_parameters():
@@ -63,16 +82,62 @@ def build(model: nn.Module, recipe: Optimiser) -> MomentumSGD:
                 f"no parameter group of the recipe matches {name!r}",
                 "end the recipe's groups with the pattern '.*'",
             )
-    return MomentumSGD([group for group in groups if group["params"]], recipe.momentum)
+    return MomentumSGD([group for group in groups if group["params"]], recipe)
 
 
-def rate_at(rates: Rates, epoch: float) -> float:
-    """The learning rate in force at an epoch (fractions allowed)."""
-    return next(rate for start, rate in reversed(rates) if epoch >= start)
+def rate_at(schedule: Schedule, epoch: float, *, epochs: int, drops: int = 0) -> float:
+    """The learning rate in force.
+
+    Args:
+        schedule: of the recipe.
+        epoch: reached so far, fractions included.
+        epochs: of the whole training.
+        drops: plateaus met so far (`PlateauState.drops`).
+    """
+    match schedule:
+        case Steps(rates=rates):
+            return next(rate for start, rate in reversed(rates) if epoch >= start)
+        case Plateau(start=start, factor=factor, drops=most):
+            return start * factor ** min(drops, most)
+        case Polynomial(start=start, power=power):
+            return start * (1 - epoch / epochs) ** power
+        case Staircase(start=start, factor=factor, every=every):
+            return start * factor ** (epoch // every)
 
 
-def set_rates(optimiser: MomentumSGD, epoch: float) -> float:
-    """Give each group its rate for ``epoch``; returns the last group's, which holds the most weights."""
+def set_rates(optimiser: MomentumSGD, epoch: float, *, epochs: int, drops: int = 0) -> float:
+    """Give each group its rate (see `rate_at`); returns the last group's, which holds the most weights."""
     for group in optimiser.param_groups:
-        group["lr"] = rate_at(group["rates"], epoch)
+        rate = rate_at(group["schedule"], epoch, epochs=epochs, drops=drops)
+        group["lr"] = group["factor"] * rate
     return float(optimiser.param_groups[-1]["lr"])
+
+
+@dataclass
+class PlateauState:
+    """What has been seen of the validation error; part of a checkpoint.
+
+    Attributes:
+        best: lowest error so far, percent.
+        waited: epochs since then, or since the last drop.
+        drops: how often it stopped improving.
+    """
+
+    best: float = float("inf")
+    waited: int = 0
+    drops: int = 0
+
+    def update(self, error: float, schedule: Plateau) -> None:
+        """Take note of an epoch's validation error in percent."""
+        if error <= self.best - schedule.threshold:
+            self.best, self.waited = error, 0
+            return
+        self.waited += 1
+        if self.waited >= schedule.patience:
+            self.waited, self.drops = 0, self.drops + 1
+
+
+def plateau_of(recipe: Optimiser) -> Plateau | None:
+    """The plateau schedule of a recipe's last group that has one; None where all rates are planned."""
+    found = [g.schedule for g in recipe.groups if isinstance(g.schedule, Plateau)]
+    return found[-1] if found else None

@@ -24,9 +24,6 @@ Protocol = Literal[
 ColourNoise = Literal["none", "standard_deviation", "variance"]
 Interpolation = Literal["bilinear", "cubic", "area", "nearest"]
 
-# (from epoch, learning rate) pairs: each rate holds from its epoch until the next one's.
-Rates = tuple[tuple[float, float], ...]
-
 
 @dataclass(frozen=True)
 class CentreSquare:
@@ -118,23 +115,101 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
+class Steps:
+    """Fixed drops: (from epoch, learning rate) pairs; each rate holds until the next one's epoch."""
+
+    rates: tuple[tuple[float, float], ...]
+    kind: Literal["steps"] = "steps"
+
+
+@dataclass(frozen=True)
+class Plateau:
+    """The rate is multiplied by ``factor`` when the validation error stops improving.
+
+    Looked at after every epoch: the centre-crop top-1 error. "Stops improving" is nowhere defined in the
+    papers; here: for ``patience`` epochs it was never ``threshold`` points below its best.
+
+    Attributes:
+        start: the first rate.
+        drops: at most so many.
+    """
+
+    start: float
+    factor: float = 0.1
+    drops: int = 3
+    patience: int = 3
+    threshold: float = 0.1
+    kind: Literal["plateau"] = "plateau"
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """start (1 - progress)^power, with progress from 0 to 1 over the whole training (Caffe's "poly")."""
+
+    start: float
+    power: float
+    kind: Literal["polynomial"] = "polynomial"
+
+
+@dataclass(frozen=True)
+class Staircase:
+    """Multiplied by ``factor`` every ``every`` epochs (Szegedy 2014, section 6: 4 % less every 8)."""
+
+    start: float
+    factor: float
+    every: float
+    kind: Literal["staircase"] = "staircase"
+
+
+Schedule = Steps | Plateau | Polynomial | Staircase
+
+
+@dataclass(frozen=True)
 class ParameterGroup:
     """The parameters whose whole name matches `pattern` (a regular expression), and their rates.
 
     The first group that matches takes a parameter. A rate of 0 freezes it.
+
+    Attributes:
+        factor: multiplies the schedule's rate (biases at twice the weights').
     """
 
     pattern: str
-    rates: Rates
+    schedule: Schedule
     weight_decay: float
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
 class Optimiser:
-    """Momentum SGD as in Krizhevsky 2012, section 5: the learning rate is inside the velocity."""
+    """Stochastic gradient descent with momentum.
+
+    Attributes:
+        groups: which parameters learn how fast.
+        momentum: share of the velocity that a step keeps.
+        rate: where the learning rate stands, which matters when it changes. ``inside`` the velocity:
+            v <- m v - rate g, w <- w + v (Krizhevsky 2012, section 5; cuda-convnet, Caffe); or
+            ``outside``: v <- m v + g, w <- w - rate v (Torch, PyTorch).
+        nesterov: w <- w - rate (g + m v); only with the rate ``outside`` (fb.resnet.torch).
+    """
 
     groups: tuple[ParameterGroup, ...]
     momentum: float = 0.9
+    rate: Literal["inside", "outside"] = "inside"
+    nesterov: bool = False
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights to begin with: those of another training, on the same data with the same seed.
+
+    Attributes:
+        recipe: of that training, which runs first where it has not run yet.
+        parameters: regular expression; what matches a whole name is copied, the rest begins at random.
+    """
+
+    recipe: "Recipe"
+    parameters: str = ".*"
 
 
 @dataclass(frozen=True)
@@ -161,6 +236,13 @@ class Recipe:
         shuffle_buffer: None for a uniformly random order of all images; else shards are visited
             whole, in random order, and an image moves by fewer than so many places in it.
         start_steps: after so many steps the loss must have left ln(classes), or the run stops.
+        start: weights of another run to begin with (Simonyan and Zisserman 2014, section 3.1).
+        auxiliary_weight: what an auxiliary head's loss counts (Szegedy 2014, section 5: 0.3).
+        label_smoothing: share of the target that is spread evenly over all classes.
+        filter_rms: after every step, filters of a larger root mean square are scaled back to it
+            (Zeiler and Fergus 2013, section 3: 0.1).
+        average_from: from this epoch on the mean of the weights after each step is kept, tested and
+            saved (Polyak averaging; Szegedy 2014, section 6).
         deviations: departures from the published recipe; told to readers, not part of the identity.
     """
 
@@ -174,6 +256,11 @@ class Recipe:
     test_scales: tuple[int, ...] = ()
     drop_last: bool = True
     shuffle_buffer: int | None = None
+    start: Start | None = None
+    auxiliary_weight: float = 0.0
+    label_smoothing: float = 0.0
+    filter_rms: float | None = None
+    average_from: float | None = None
     knobs: Mapping[str, Any] = field(default_factory=dict)
     deviations: tuple[Deviation, ...] = ()
 
@@ -181,12 +268,54 @@ class Recipe:
         """Everything that changes the numbers, as plain JSON-ready data."""
         values = dataclasses.asdict(self)
         del values["deviations"]
+        if self.start is not None:
+            values["start"]["recipe"] = self.start.recipe.resolved()
         return values
 
     @property
     def id(self) -> str:
         """A hash of `resolved`, 12 hexadecimal digits."""
         return digest(self.resolved())
+
+    @property
+    def ancestors(self) -> tuple["Recipe", ...]:
+        """The recipes that must have run before this one, first to last."""
+        return () if self.start is None else (*self.start.recipe.ancestors, self.start.recipe)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network of an ensemble.
+
+    Attributes:
+        recipe: how it is trained and what its tests show it.
+        weight: what its probabilities count, beside the others' weights.
+        seed: added to the command's seed; tells members of the same recipe apart.
+    """
+
+    recipe: Recipe
+    weight: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Several networks, tested by the weighted mean of their probabilities.
+
+    Attributes:
+        members: at least two.
+        protocols: as in `Recipe`; every member must know them.
+        deviations: of the whole; the members' recipes have their own.
+    """
+
+    members: tuple[Member, ...]
+    protocols: tuple[Protocol, ...]
+    deviations: tuple[Deviation, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """A hash of the members' recipes, weights and seeds."""
+        return digest([[m.recipe.id, m.weight, m.seed] for m in self.members])
 
 
 def digest(value: Any) -> str:

@@ -5,11 +5,14 @@ trains data-parallel; otherwise alone. It picks up its own last checkpoint, so c
 interruption goes on, and calling it after the end returns what was found.
 """
 
+import contextlib
 import json
 import math
+import re
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +22,20 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 import models
-from models.weights import Provenance, save_weights
+from models.weights import Provenance, load_network, save_weights
+from models.zfnet import renormalise_after_step
 from stages import checkpoint, optim
 from stages.augment.colour import Normalise
 from stages.augment.views import Views
 from stages.dataset import Dataset
 from stages.errors import PipelineError
-from stages.evaluate import default_device, hits, predict
+from stages.evaluate import answers, default_device, hits, predict
+from stages.execution import Execution
 from stages.files import write_atomically
+from stages.initialisation import PairedInitialisation
 from stages.journal import Journal
 from stages.loader import ALONE, Batch, Images, Part, steps_per_epoch, training_batches
 from stages.recipe import Recipe
@@ -53,12 +60,16 @@ class TrainJob:
         seed: of initial weights, order, augmentation and dropout.
         checkpoint_seconds: least time between two checkpoints; 0 for one every step.
         loader_processes: loader processes of each worker, where images are decoded on the fly.
+        start: trained weights of the run that the recipe's `start` names.
+        execution: how it is computed.
     """
 
     recipe: Recipe
     dataset: Path
     run_dir: Path
     seed: int
+    start: Path | None = None
+    execution: Execution = field(default_factory=Execution)
     checkpoint_seconds: float = 30.0
     loader_processes: int = 0
 
@@ -66,6 +77,11 @@ class TrainJob:
     def weights(self) -> Path:
         """Where the trained weights are once the run has finished."""
         return self.run_dir / "weights.safetensors"
+
+    @property
+    def results(self) -> Path:
+        """Where the trained network's evaluations are."""
+        return self.run_dir / "evaluations"
 
     @property
     def journal(self) -> Path:
@@ -90,12 +106,19 @@ class TrainResult:
     images_per_second: float
 
 
-def train(job: TrainJob, device: torch.device | None = None) -> TrainResult:
+# Called on every worker after each epoch with its number from 1 and the centre-crop top-1 error in percent.
+OnEpoch = Callable[[int, float], None]
+
+
+def train(
+    job: TrainJob, device: torch.device | None = None, on_epoch: OnEpoch | None = None
+) -> TrainResult:
     """Train to the end of the recipe, from the last checkpoint where there is one.
 
     Args:
         job: what to train.
         device: of this worker; the first GPU or the CPU unless given.
+        on_epoch: who wants to hear of every epoch.
 
     Raises:
         TrainingStopped: the loss never left that of guessing, or is no longer a number; or workers do
@@ -104,7 +127,7 @@ def train(job: TrainJob, device: torch.device | None = None) -> TrainResult:
     """
     result = read_result(job.run_dir)
     if result is None:
-        result = _Training(job, device or default_device()).run()
+        result = _Training(job, device or default_device(), on_epoch).run()
     shutil.rmtree(job.run_dir / "checkpoints", ignore_errors=True)  # the weights are there now
     return result
 
@@ -118,8 +141,11 @@ def read_result(run_dir: Path) -> TrainResult | None:
 class _Training:
     """The state of one training on one worker."""
 
-    def __init__(self, job: TrainJob, device: torch.device) -> None:
+    def __init__(
+        self, job: TrainJob, device: torch.device, on_epoch: OnEpoch | None = None
+    ) -> None:
         self.job, self.recipe, self.device = job, job.recipe, device
+        self.on_epoch = on_epoch
         distributed = dist.is_available() and dist.is_initialized()
         self.part = Part(dist.get_rank(), dist.get_world_size()) if distributed else ALONE
         if not (job.dataset / "dataset.json").is_file():
@@ -143,18 +169,34 @@ class _Training:
                 f"of {self.recipe.batch_size}",
                 "use a larger data set",
             )
-        torch.manual_seed(job.seed)
-        self.model = models.create(
-            self.recipe.model, num_classes=len(self.classes), **self.recipe.knobs
-        ).to(device)
+        with PairedInitialisation(job.seed):
+            self.model = models.create(
+                self.recipe.model, num_classes=len(self.classes), **self.recipe.knobs
+            )
+        self.model.to(device)
+        if self.recipe.start is not None:
+            assert job.start is not None
+            _take_weights(self.model, job.start, self.recipe.start.parameters)
+        if job.execution.channels_last:
+            self.model.to(memory_format=torch.channels_last)
         self.optimiser = optim.build(self.model, self.recipe.optimiser)
-        self.step, self.seconds, self.loss = 0, 0.0, math.nan
+        if self.recipe.filter_rms is not None:
+            renormalise_after_step(self.model, self.optimiser, self.recipe.filter_rms)
+        self.averaged = (
+            None
+            if self.recipe.average_from is None
+            else AveragedModel(self.model, use_buffers=False)
+        )
+        self.plateau = optim.PlateauState()
+        self.step, self.seconds, self.loss, self.right = 0, 0.0, math.nan, 0
         self._restore()
         self.network: nn.Module = self.model
         if self.part.world > 1:
             self.network = DistributedDataParallel(
                 self.model, device_ids=[device] if device.type == "cuda" else None
             )
+        if job.execution.compile:
+            self.network = torch.compile(self.network)  # type: ignore[assignment]
         self.journal = Journal(job.journal) if self.part.rank == 0 else None
         self._next_save = time.monotonic() + job.checkpoint_seconds
 
@@ -166,14 +208,14 @@ class _Training:
             steps=total,
             world=self.part.world,
             device=str(self.device),
+            **asdict(self.job.execution),
         )
         for epoch in range(self.step // self.steps_per_epoch, self.recipe.epochs):
             self._epoch(epoch)
             self._validate(epoch)
             if epoch + 1 < self.recipe.epochs and time.monotonic() >= self._next_save:
                 self._save()
-        epoch_images = min(self.steps_per_epoch * self.recipe.batch_size, len(self.train_images))
-        images = self.recipe.epochs * epoch_images
+        images = self.recipe.epochs * self._images_per_epoch
         result = TrainResult(self.step, self.loss, self.seconds, images / max(self.seconds, 1e-9))
         if self.part.rank == 0:
             provenance = Provenance(
@@ -182,14 +224,20 @@ class _Training:
                 knobs=self.recipe.knobs,
                 recipe=self.recipe.id,
             )
-            save_weights(self.model, self.job.weights, provenance)
+            save_weights(self._tested(), self.job.weights, provenance)
             write_atomically(self.job.run_dir / "result.json", json.dumps(asdict(result)) + "\n")
         return result
+
+    @property
+    def _images_per_epoch(self) -> int:
+        return min(self.steps_per_epoch * self.recipe.batch_size, len(self.train_images))
 
     def _epoch(self, epoch: int) -> None:
         self.network.train()
         interval = max(1, self.steps_per_epoch // LOGS_PER_EPOCH)
-        summed = torch.zeros((), device=self.device)
+        summed = torch.zeros(2, device=self.device, dtype=torch.float64)
+        if self.step % self.steps_per_epoch == 0:
+            self.right = 0
         since, images, started = self.step, 0, time.monotonic()
         batches = training_batches(
             self.train_images,
@@ -204,12 +252,19 @@ class _Training:
             processes=self.job.loader_processes,
         )
         for batch in batches:
-            rate = optim.set_rates(self.optimiser, self.step / self.steps_per_epoch)
-            summed += self._step(batch, self.step / self.steps_per_epoch)
+            reached = self.step / self.steps_per_epoch
+            rate = optim.set_rates(
+                self.optimiser, reached, epochs=self.recipe.epochs, drops=self.plateau.drops
+            )
+            summed += self._step(batch, reached)
             self.step += 1
+            if self.averaged is not None and reached >= (self.recipe.average_from or 0):
+                self.averaged.update_parameters(self.model)
             images += batch.of
             if self.step % interval == 0 or self.step % self.steps_per_epoch == 0:
-                self.loss = float(self._over_workers(summed)) / images
+                loss, right = self._over_workers(summed).tolist()
+                self.loss = loss / images
+                self.right += int(right)
                 seconds = time.monotonic() - started
                 self.seconds += seconds
                 self._write(
@@ -229,31 +284,72 @@ class _Training:
                     self._save()
 
     def _step(self, batch: Batch, epoch: float) -> Tensor:
-        """One step of the optimiser; returns the summed loss of this worker's images."""
+        """One step of the optimiser; returns the summed loss and the right answers of this worker's part."""
         # Dropout is a function of (seed, step, worker), so a checkpoint needs no generator's state.
         state = np.random.SeedSequence([self.job.seed, self.step, self.part.rank]).generate_state(1)
         torch.manual_seed(int(state[0]))
-        augmentation = self.recipe.augmentation
+        batch = batch.to(self.device)
+        images = len(batch.labels)
+        size = self.job.execution.micro_batch or max(1, images)
+        summed = torch.zeros(2, device=self.device, dtype=torch.float64)
+        # A worker without images steps, too: the others wait for its gradients.
+        for start in range(0, max(1, images), size):
+            part = batch.images_from(start, size)
+            with self._gradients_stay_here(start + size < images):
+                loss, seen = self._loss(part, epoch)
+                # The workers' gradients are averaged; this makes that the mean over the global batch,
+                # also when the workers' parts differ in size.
+                (loss * (self.part.world / batch.of)).backward()
+            summed += seen
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return summed
+
+    def _loss(self, batch: Batch, epoch: float) -> tuple[Tensor, Tensor]:
+        """What is minimised, summed over the images; and the main head's loss and right answers."""
+        augmentation, execution = self.recipe.augmentation, self.job.execution
         noisy = augmentation.colour_noise != "none" and (
             augmentation.colour_until is None or epoch < augmentation.colour_until
         )
-        batch = batch.to(self.device)
         inputs = self.normalise(
             batch.images,
             batch.colour if noisy else None,
             batch.distortion if augmentation.distortion else None,
         )
-        loss = F.cross_entropy(self.network(inputs), batch.labels, reduction="sum")
-        # The workers' gradients are averaged; this makes that the mean over the global batch, also when
-        # the workers' parts differ in size.
-        (loss * (self.part.world / batch.of)).backward()
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        return loss.detach()
+        if execution.channels_last:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        bf16 = execution.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            outputs = self.network(inputs)
+        main, *auxiliary = (
+            F.cross_entropy(
+                scores.float(),
+                batch.labels,
+                reduction="sum",
+                label_smoothing=self.recipe.label_smoothing,
+            )
+            for scores in (outputs if isinstance(outputs, tuple) else (outputs,))
+        )
+        first = outputs[0] if isinstance(outputs, tuple) else outputs
+        right = (first.detach().argmax(dim=1) == batch.labels).sum()
+        loss = main + self.recipe.auxiliary_weight * sum(auxiliary)
+        return loss, torch.stack([main.detach().double(), right.double()])
+
+    def _gradients_stay_here(self, stay: bool) -> contextlib.AbstractContextManager[None]:
+        """While micro-batches are summed, the workers need not hear of each one."""
+        if stay and self.part.world > 1:
+            return self.network.no_sync()  # type: ignore[operator]
+        return contextlib.nullcontext()
+
+    def _tested(self) -> nn.Module:
+        """The network whose weights count: the averaged one once averaging has begun."""
+        if self.averaged is not None and int(self.averaged.n_averaged) > 0:
+            return self.averaged.module
+        return self.model
 
     def _validate(self, epoch: int) -> None:
-        table = predict(
-            self.model,
+        predicted = predict(
+            self._tested(),
             self.val_images,
             self.normalise,
             self.views,
@@ -261,18 +357,26 @@ class _Training:
             processes=self.job.loader_processes,
             device=self.device,
         )
+        table = answers(predicted)
         right = hits(table)
         counts = torch.tensor(
             [right[:, 0].sum(), right.any(axis=1).sum(), len(table)], device=self.device
         )
         top1, top5, n = self._over_workers(counts).tolist()
+        error_top1 = 100 * (1 - top1 / n)
         self._write(
             "epoch",
             epoch=epoch,
-            error_top1=100 * (1 - top1 / n),
+            error_top1=error_top1,
             error_top5=100 * (1 - top5 / n),
             n=n,
+            train_error_top1=100 * (1 - self.right / self._images_per_epoch),
+            train_n=self._images_per_epoch,
         )
+        if (schedule := optim.plateau_of(self.recipe.optimiser)) is not None:
+            self.plateau.update(error_top1, schedule)
+        if self.on_epoch is not None:
+            self.on_epoch(epoch + 1, error_top1)
 
     def _check_loss(self, steps: int) -> None:
         if not math.isfinite(self.loss):
@@ -310,6 +414,9 @@ class _Training:
             "step": self.step,
             "seconds": self.seconds,
             "loss": self.loss,
+            "right": self.right,
+            "plateau": asdict(self.plateau),
+            "averaged": self.averaged.state_dict() if self.averaged is not None else {},
             "model": self.model.state_dict(),
             "optimiser": [
                 [self.optimiser.state[p] for p in group["params"]]
@@ -325,7 +432,10 @@ class _Training:
         state = checkpoint.latest(self.job.run_dir / "checkpoints")
         if state is not None:
             self.step, self.seconds, self.loss = state["step"], state["seconds"], state["loss"]
+            self.right, self.plateau = state["right"], optim.PlateauState(**state["plateau"])
             self.model.load_state_dict(state["model"])
+            if self.averaged is not None:
+                self.averaged.load_state_dict(state["averaged"])
             for group, states in zip(self.optimiser.param_groups, state["optimiser"], strict=True):
                 for parameter, values in zip(group["params"], states, strict=True):
                     self.optimiser.state[parameter] = {
@@ -339,3 +449,24 @@ class _Training:
                     f"the workers found checkpoints of different steps: {steps}",
                     "with several machines, put --workspace on storage that all of them mount",
                 )
+
+
+def _take_weights(model: nn.Module, path: Path, pattern: str) -> None:
+    """Copy the parameters and buffers whose whole name matches from a file of trained weights."""
+    try:
+        source, _ = load_network(path)
+    except (OSError, ValueError) as error:
+        raise TrainingStopped(
+            f"the weights to start from cannot be loaded: {error}",
+            "train the earlier recipe again with --force train",
+        ) from error
+    own = model.state_dict()
+    taken = {k: v for k, v in source.state_dict().items() if re.fullmatch(pattern, k)}
+    misfits = [k for k, v in taken.items() if k not in own or own[k].shape != v.shape]
+    if misfits or not taken:
+        raise TrainingStopped(
+            f"these of {path} do not fit the network that starts from it: "
+            f"{', '.join(misfits) or 'nothing matches ' + pattern}",
+            "correct the recipe's start",
+        )
+    model.load_state_dict(taken, strict=False)

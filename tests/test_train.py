@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from stages import checkpoint
 from stages.dataset import Dataset
 from stages.journal import Follower
-from stages.recipe import Optimiser, ParameterGroup, Recipe
+from stages.recipe import Optimiser, ParameterGroup, Recipe, Steps
 from stages.train import TrainingStopped, TrainJob, read_result, train
 from tests.conftest import ROOT
 
@@ -119,7 +119,7 @@ def test_another_seed_is_another_run(finished: TrainJob, dataset: Dataset, tmp_p
 def test_a_net_that_does_not_start_is_stopped(
     recipe: Recipe, dataset: Dataset, tmp_path: Path
 ) -> None:
-    frozen = Optimiser((ParameterGroup(".*", ((0, 0.0),), 0.0),))
+    frozen = Optimiser((ParameterGroup(".*", Steps(((0, 0.0),)), 0.0),))
     quiet = replace(
         recipe, optimiser=frozen, start_steps=5, knobs={**recipe.knobs, "preset": "paper"}
     )
@@ -129,7 +129,7 @@ def test_a_net_that_does_not_start_is_stopped(
 
 
 def test_a_run_that_diverges_is_stopped(recipe: Recipe, dataset: Dataset, tmp_path: Path) -> None:
-    wild = Optimiser((ParameterGroup(".*", ((0, 1e6),), 0.0),))
+    wild = Optimiser((ParameterGroup(".*", Steps(((0, 1e6),)), 0.0),))
     with pytest.raises(TrainingStopped, match="diverged"):
         train(job(replace(recipe, optimiser=wild), dataset, tmp_path))
 
