@@ -13,6 +13,8 @@ from stages.errors import PipelineError
 from stages.measurement import Metric
 from stages.recipe import Ensemble, Protocol, Recipe
 
+PROFILES = ("toy", "mini", "paper")
+
 # Paper, profile and name of each recipe that an arm may change; the first name is the headline's.
 Bases = Mapping[str, Mapping[Any, Mapping[str, Recipe | Ensemble]]]
 
@@ -75,12 +77,14 @@ class Arm:
             for group in base.optimiser.groups
         )
         fields: dict[str, Any] = {
-            "knobs": {k: v for k, v in base.knobs.items() if k not in self.without_knobs}
-            | dict(self.knobs),
+            "knobs": {
+                **{k: v for k, v in base.knobs.items() if k not in self.without_knobs},
+                **self.knobs,
+            },
             "augmentation": dataclasses.replace(base.augmentation, **self.augmentation),
             "optimiser": dataclasses.replace(base.optimiser, groups=groups),
         }
-        return dataclasses.replace(base, **(fields | self.changes))
+        return dataclasses.replace(base, **{**fields, **self.changes})
 
     def tested_by(self, recipe: Recipe) -> Protocol:
         """The protocol of the test of `recipe`, which is this arm's."""
@@ -182,7 +186,7 @@ def recipe_of(claim: Claim, arm: Arm, bases: Bases, profile: str) -> Recipe:
 
 def everywhere(reason: str) -> dict[str, str]:
     """A reason that holds at every profile."""
-    return dict.fromkeys(("toy", "mini", "paper"), reason)
+    return dict.fromkeys(PROFILES, reason)
 
 
 def _find(bases: Bases, paper: str, profile: str, name: str = "") -> Recipe:

@@ -9,8 +9,11 @@ from dataclasses import KW_ONLY, dataclass
 from statistics import mean
 from typing import Literal
 
-# Errors of a test, in percent; the last two are of the training itself, whose protocol is "training".
+# Errors in percent of a test; and of the training itself, whose protocol is `TRAINING`: the running error of
+# its last epoch, and the epochs until that error is at most 25 % (all epochs of the run where it never is,
+# which can only understate a difference).
 Metric = Literal["error_top1", "error_top5", "train_error_top1", "epochs_to_train_error_25"]
+TRAINING_METRICS: tuple[Metric, ...] = ("train_error_top1", "epochs_to_train_error_25")
 TRAINING = "training"
 
 IMAGENET_CLASSES = 1000

@@ -35,7 +35,7 @@ def _depth(layer: str) -> Claim:
         without=Arm(f"without {layer}", knobs={"remove": (layer,)}),
         published=()
         if layer == "conv2"
-        else (PublishedEffect(2.0, _VAL, "not stated", "section 7", printed="about 2% for top-1"),),
+        else (PublishedEffect(2.0, _VAL, "not stated", "section 7", printed="about 2"),),
     )
 
 
@@ -121,9 +121,7 @@ CLAIMS = (
         source="section 4.1",
         with_it=_AS_RUN,
         without=Arm("without colour noise", augmentation={"colour_noise": "none"}),
-        published=(
-            PublishedEffect(1.0, _VAL, "not stated", "section 4.1", printed="over 1% for top-1"),
-        ),
+        published=(PublishedEffect(1.0, _VAL, "not stated", "section 4.1", printed="over 1"),),
     ),
     Claim(
         paper="alexnet",
