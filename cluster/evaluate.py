@@ -8,20 +8,19 @@ import pyarrow as pa
 from cluster.session import Resources
 from cluster.train import cpus_per_worker
 from stages.errors import PipelineError
-from stages.evaluate import evaluate_part
+from stages.evaluate import Net, evaluate_part
 from stages.loader import Part
-from stages.recipe import Protocol, Recipe
+from stages.recipe import Protocol
 
 
 def evaluate_on_ray(
-    recipe: Recipe,
+    nets: Sequence[Net],
     dataset: Path,
-    weights: Path,
     protocols: Sequence[Protocol],
     workers: int,
     resources: Resources,
 ) -> dict[Protocol, list[pa.Table]]:
-    """Each worker's answers under each protocol (see `stages.evaluate.predict`)."""
+    """Each worker's answers under each protocol (see `stages.evaluate.evaluate_part`)."""
     import ray
 
     cpus = cpus_per_worker(workers, resources)
@@ -29,7 +28,7 @@ def evaluate_on_ray(
     try:
         parts = ray.get(
             [
-                task.remote(recipe, dataset, weights, protocols, Part(rank, workers), cpus)
+                task.remote(nets, dataset, protocols, Part(rank, workers), cpus)
                 for rank in range(workers)
             ]
         )
@@ -41,9 +40,8 @@ def evaluate_on_ray(
 
 
 def _part(
-    recipe: Recipe,
+    nets: Sequence[Net],
     dataset: Path,
-    weights: Path,
     protocols: Sequence[Protocol],
     part: Part,
     cpus: int,
@@ -53,6 +51,6 @@ def _part(
 
     torch.set_num_threads(cpus)
     return {
-        protocol: evaluate_part(recipe, dataset, weights, protocol, part=part, processes=cpus)
+        protocol: evaluate_part(nets, dataset, protocol, part=part, processes=cpus)
         for protocol in protocols
     }

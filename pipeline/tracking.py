@@ -1,8 +1,8 @@
 """Every run recorded in MLflow, and read back from it. The only module that imports mlflow.
 
-Three kinds of run, nested: a *command* (what was asked for), a *training* (one recipe, data set, seed)
-and an *evaluation* (one training under one protocol). A metric never stands without its protocol,
-profile, data set and code version: those are tags of the run that holds it.
+Three kinds of run, nested: a *command* (what was asked for), a *training* (one recipe, data set, seed; or
+an ensemble of them) and an *evaluation* (one of these under one protocol). A metric never stands without
+its protocol, profile, data set and code version: those are tags of the run that holds it.
 """
 
 import hashlib
@@ -25,10 +25,11 @@ DASHBOARD = "http://127.0.0.1:5000"
 # Every experiment's name begins so.
 EXPERIMENTS = "ilsvrc/"
 METRICS: tuple[Metric, ...] = ("error_top1", "error_top5")
+TRAINING_METRICS: tuple[Metric, ...] = ("train_error_top1", "epochs_to_train_error_25")
 
 _PARENT = "mlflow.parentRunId"
 _NAME = "mlflow.runName"
-_LOGGED = ("loss", "rate", "images_per_second", *METRICS)
+_LOGGED = ("loss", "rate", "images_per_second", "train_error_top1", *METRICS)
 _BATCH = 1000  # MLflow's limit of metrics a request
 
 
@@ -97,7 +98,7 @@ class Tracker:
 
         metrics = [
             Value(
-                name if record["kind"] == "step" else f"{name}.centre_crop",
+                f"{name}.centre_crop" if name in METRICS else name,
                 record[name],
                 _ms(record),
                 record["step"],
@@ -109,10 +110,34 @@ class Tracker:
         for start in range(0, len(metrics), _BATCH):
             self._client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
 
-    def evaluation(
-        self, training: str, result: Evaluation, num_classes: int, answers: Path
-    ) -> None:
-        """Record an evaluation below its training, with the file of its answers.
+    def trained(self, run_id: str, records: Sequence[Record]) -> None:
+        """Record what a finished training says of its own training error, from its journal's epochs."""
+        from mlflow.entities import Metric as Value
+        from mlflow.entities import RunTag
+
+        epochs = [record for record in records if record["kind"] == "epoch"]
+        if not epochs:
+            return
+        last = epochs[-1]
+        values = {"train_error_top1": last["train_error_top1"]}
+        for record in epochs:
+            if record["train_error_top1"] <= 25:
+                values["epochs_to_train_error_25"] = record["epoch"] + 1
+                break
+        self._client.log_batch(
+            run_id,
+            metrics=[Value(f"final.{k}", v, _ms(last), 0) for k, v in values.items()],
+            tags=[
+                RunTag(
+                    "finished_at",
+                    datetime.fromtimestamp(last["time"], UTC).isoformat("T", "seconds"),
+                ),
+                RunTag("train_n", str(last["train_n"])),
+            ],
+        )
+
+    def evaluation(self, training: str, result: Evaluation, answers: Path) -> None:
+        """Record an evaluation below its training or ensemble, with the file of its answers.
 
         Asking again records nothing again.
         """
@@ -132,7 +157,6 @@ class Tracker:
             "key": key,
             "training": tags["key"],
             "protocol": result.protocol,
-            "num_classes": str(num_classes),
             "n": str(result.n),
             _PARENT: training,
         }
@@ -180,34 +204,57 @@ class Tracker:
         for run in self._search(["tags.kind = 'evaluation'"]):
             if run.info.status != "FINISHED":
                 continue
-            tags, metrics = run.data.tags, run.data.metrics
+            metrics = run.data.metrics
             found += [
-                Measurement(
-                    year=int(tags["year"]),
-                    paper=tags["paper"],
-                    model=tags["model"],
-                    profile=tags["profile"],
-                    dataset=tags["dataset"],
-                    dataset_digest=tags["dataset_digest"],
-                    num_classes=int(tags["num_classes"]),
-                    split="val",
-                    protocol=tags["protocol"],
-                    recipe_id=tags["recipe"],
-                    seed=int(tags["seed"]),
-                    metric=metric,
-                    value=metrics[metric],
-                    ci_low=metrics[f"{metric}_low"],
-                    ci_high=metrics[f"{metric}_high"],
-                    n=int(tags["n"]),
-                    run_name=tags["training"],
-                    code_version=tags["code"],
-                    finished_at=tags["finished_at"],
-                    url=self.url(run.info.experiment_id, run.info.run_id),
-                    deviations=tuple(filter(None, tags["deviations"].split("\n"))),
+                self._measurement(
+                    run,
+                    metric,
+                    "val",
+                    metrics[metric],
+                    (metrics[f"{metric}_low"], metrics[f"{metric}_high"]),
                 )
                 for metric in METRICS
             ]
+        for run in self._search(["tags.kind = 'training'"]):
+            for metric in TRAINING_METRICS:
+                if (value := run.data.metrics.get(f"final.{metric}")) is not None:
+                    found.append(self._measurement(run, metric, "train", value, (value, value)))
         return found
+
+    def _measurement(
+        self, run: Any, metric: Metric, split: str, value: float, interval: tuple[float, float]
+    ) -> Measurement:
+        tags = run.data.tags
+        return Measurement(
+            year=int(tags["year"]),
+            paper=tags["paper"],
+            recipe=tags["recipe_name"],
+            model=tags["model"],
+            nets=int(tags["nets"]),
+            profile=tags["profile"],
+            dataset=tags["dataset"],
+            dataset_digest=tags["dataset_digest"],
+            num_classes=int(tags["num_classes"]),
+            split=split,
+            protocol=tags.get("protocol", "training"),
+            recipe_id=tags["recipe"],
+            seed=int(tags["seed"]),
+            metric=metric,
+            value=value,
+            ci_low=interval[0],
+            ci_high=interval[1],
+            n=int(tags["n"] if split == "val" else tags["train_n"]),
+            run_name=tags.get("training", tags["key"]),
+            code_version=tags["code"],
+            finished_at=tags["finished_at"],
+            url=self.url(run.info.experiment_id, run.info.run_id),
+            deviations=tuple(filter(None, tags["deviations"].split("\n"))),
+        )
+
+    def answers(self, measurement: Measurement) -> Path:
+        """A local copy of the file with the answers that an evaluation's figure was counted from."""
+        run_id = measurement.url.rsplit("/", 1)[-1]
+        return Path(self._client.download_artifacts(run_id, f"{measurement.protocol}.parquet"))
 
     def experiment_url(self, name: str) -> str:
         """The page with an experiment's table of runs, rather than MLflow's page for agents."""

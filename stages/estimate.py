@@ -1,54 +1,155 @@
-"""How long a training will take, from a few real steps of its network."""
+"""What a training costs, from a few real steps of its network or from a device's data sheet."""
 
 import time
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 import models
+from models.describe import layer_table
 from stages import optim
+from stages.errors import PipelineError
+from stages.execution import Execution
 from stages.recipe import Recipe
 
-WARM_UP, TIMED = 2, 3
+WARM_UP, TIMED = 1, 3
+
+# A probe's step on a CPU is no larger than this, in multiply-adds of the forward pass.
+_CPU_STEP = 20e9
+
+# Peak of dense half-precision matrix products with float32 sums, in FLOP/s, from the makers' data sheets;
+# and the share of it that convolutional networks reach in training, a rough figure.
+DEVICES = {
+    "t4": 65e12,
+    "v100": 125e12,
+    "l4": 121e12,
+    "rtx3090": 71e12,
+    "rtx4090": 165e12,
+    "a100": 312e12,
+    "h100": 989e12,
+    "h200": 989e12,
+}
+REACHED = 0.2
 
 
 @dataclass(frozen=True)
-class Probe:
-    """What a training costs on a device.
+class Cost:
+    """What one image of a training costs on one device, loading left out.
 
     Attributes:
-        seconds_per_step: for the recipe's whole batch on one worker, loading left out.
+        seconds: forward, backward and its share of the optimiser's step.
         parameters: of the network.
-        device: what it was measured on.
+        multiply_adds: of one forward pass.
+        activation_bytes: kept for the backward pass.
+        device: what it was measured on, or whose data sheet was used.
+        measured: on this machine, or reckoned.
     """
 
-    seconds_per_step: float
+    seconds: float
     parameters: int
+    multiply_adds: int
+    activation_bytes: int
     device: str
+    measured: bool
+
+    def memory(self, images: int) -> int:
+        """Bytes on a device that holds ``images`` at once: weights, gradients, velocities, activations."""
+        return 12 * self.parameters + images * self.activation_bytes
 
 
-def probe(recipe: Recipe, classes: int, device: torch.device) -> Probe:
-    """Take a few of the optimiser's steps on random images of the recipe's batch and size."""
-    side = recipe.augmentation.crop
+def probe(recipe: Recipe, classes: int, device: torch.device, execution: Execution) -> Cost:
+    """Take a few of the optimiser's steps on random images of the recipe's size.
+
+    On a CPU, and where a micro-batch is set, with fewer images than the recipe's batch.
+    """
+    macs = _multiply_adds(recipe, classes)
+    images = min(recipe.batch_size, execution.micro_batch or recipe.batch_size)
+    if device.type == "cpu":
+        images = min(images, max(2, int(_CPU_STEP / macs)))
     model = models.create(recipe.model, num_classes=classes, **recipe.knobs).to(device).train()
+    if execution.channels_last:
+        model.to(memory_format=torch.channels_last)
     optimiser = optim.build(model, recipe.optimiser)
     optim.set_rates(optimiser, 0, epochs=recipe.epochs)
-    images = torch.randn(recipe.batch_size, 3, side, side, device=device)
-    labels = torch.randint(classes, (recipe.batch_size,), device=device)
+    side = recipe.augmentation.crop
+    inputs = torch.randn(images, 3, side, side, device=device)
+    labels = torch.randint(classes, (images,), device=device)
+    kept = _Kept()
     started = 0.0
     for step in range(WARM_UP + TIMED):
         if step == WARM_UP:
             started = _now(device)
-        outputs = model(images)
+        bf16 = execution.precision == "bf16"
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16), kept:
+            outputs = model(inputs)
         heads = outputs if isinstance(outputs, tuple) else (outputs,)
         torch.stack([F.cross_entropy(scores, labels) for scores in heads]).sum().backward()
         optimiser.step()
         optimiser.zero_grad()
-    seconds = (_now(device) - started) / TIMED
+    seconds = (_now(device) - started) / TIMED / images
     if device.type == "cuda":
         torch.cuda.empty_cache()  # a worker may be about to use the same GPU
-    return Probe(seconds, sum(p.numel() for p in model.parameters()), str(device))
+    return Cost(
+        seconds, _parameters(model), macs, kept.bytes(model) // images, str(device), measured=True
+    )
+
+
+def reckon(recipe: Recipe, classes: int, device: str) -> Cost:
+    """What a training costs on a known device, from its data sheet alone.
+
+    A forward pass is two operations a multiply-add, a backward pass twice that.
+
+    Raises:
+        PipelineError: the device is not in `DEVICES`.
+    """
+    if device not in DEVICES:
+        raise PipelineError(f"no device {device!r} is known", f"use one of: {', '.join(DEVICES)}")
+    macs = _multiply_adds(recipe, classes)
+    images = 2
+    side = recipe.augmentation.crop
+    kept = _Kept()
+    with torch.device("meta"):
+        model = models.create(recipe.model, num_classes=classes, **recipe.knobs).train()
+        with kept:
+            model(torch.empty(images, 3, side, side))
+    seconds = 3 * 2 * macs / (REACHED * DEVICES[device])
+    return Cost(
+        seconds, _parameters(model), macs, kept.bytes(model) // images, device, measured=False
+    )
+
+
+class _Kept(torch.autograd.graph.saved_tensors_hooks):
+    """Counts what autograd keeps for the backward pass, each storage once."""
+
+    def __init__(self) -> None:
+        self._storages: dict[int, int] = {}
+        super().__init__(self._note, lambda kept: kept)
+
+    def __enter__(self) -> None:
+        self._storages.clear()
+        super().__enter__()
+
+    def _note(self, kept: Tensor) -> Tensor:
+        storage = kept.untyped_storage()
+        self._storages[storage._cdata] = storage.nbytes()
+        return kept
+
+    def bytes(self, model: nn.Module) -> int:
+        """Of the last forward pass, without the model's own tensors."""
+        own = {p.untyped_storage()._cdata for p in (*model.parameters(), *model.buffers())}
+        return sum(size for key, size in self._storages.items() if key not in own)
+
+
+def _multiply_adds(recipe: Recipe, classes: int) -> int:
+    with torch.device("meta"):
+        model = models.create(recipe.model, num_classes=classes, **recipe.knobs)
+    return layer_table(model, recipe.augmentation.crop).multiply_adds
+
+
+def _parameters(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
 
 
 def _now(device: torch.device) -> float:

@@ -5,7 +5,7 @@ every validation image is there exactly once.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from models.weights import load_network
 from stages.augment.colour import Normalise
@@ -56,30 +56,56 @@ class Evaluation:
     error_top5: Interval
 
 
+@dataclass(frozen=True)
+class Net:
+    """A trained network to test.
+
+    Attributes:
+        recipe: says what its tests show it.
+        weights: file of its weights.
+        weight: what its probabilities count beside those of an ensemble's other networks.
+    """
+
+    recipe: Recipe
+    weights: Path
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network or an ensemble makes of its part of a split.
+
+    Attributes:
+        indices: int64, (n,), places in the split.
+        labels: int64, (n,).
+        probabilities: float32, (n, classes), each row the mean over the image's views.
+    """
+
+    indices: Tensor
+    labels: Tensor
+    probabilities: Tensor
+
+
 @torch.inference_mode()
 def predict(
     model: nn.Module,
     images: Images,
-    normalise: Normalise,
+    normalise: Callable[[Tensor], Tensor],
     views: Views,
     *,
     part: Part = ALONE,
     processes: int = 0,
     device: torch.device,
-) -> pa.Table:
-    """The answers of a network to its part of a split.
+) -> Prediction:
+    """The probabilities that a network gives to its part of a split.
 
     The probabilities of an image's views are averaged (Krizhevsky 2012, section 4.1). Where a view is a
     whole image, the scores at its places are averaged before the softmax (Simonyan and Zisserman 2014,
     section 3.2): by the network's method ``dense``, or by the network itself where it has none.
-
-    Returns:
-        A row an image: index (place in the split), label, answers (up to five classes, best first),
-        probabilities (theirs).
     """
     model.eval()
     network = getattr(model, "dense", model) if "dense" in views.protocol else model
-    indices, labels, answers, probabilities = [], [], [], []
+    indices, labels, probabilities = [], [], []
     for batch in evaluation_batches(
         images, views, at_once=VIEWS_AT_ONCE, part=part, processes=processes
     ):
@@ -93,58 +119,94 @@ def predict(
                 scores = scores.mean(dim=(2, 3))
             shares = scores.softmax(dim=1).unflatten(0, shown.shape[:2])
             mean = mean + weight * shares.sum(dim=1)
-        best = mean.topk(min(TOP, mean.shape[1]), dim=1)
-        indices.append(batch.indices.numpy())
-        labels.append(batch.labels.numpy())
-        answers.append(best.indices.cpu().numpy())
-        probabilities.append(best.values.cpu().numpy())
-    width = answers[0].shape[1] if answers else TOP
+        indices.append(batch.indices)
+        labels.append(batch.labels)
+        probabilities.append(mean.cpu())
+    if not indices:  # more workers than images
+        none = torch.empty(0, dtype=torch.int64)
+        return Prediction(none, none, torch.empty(0, TOP))
+    return Prediction(torch.cat(indices), torch.cat(labels), torch.cat(probabilities))
 
-    def lists(rows: list[NDArray[np.generic]], kind: pa.DataType) -> pa.Array:
-        flat = np.concatenate(rows).ravel() if rows else np.empty(0)
-        return pa.FixedSizeListArray.from_arrays(pa.array(flat, kind), width)
 
-    empty: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+def fuse(predictions: Sequence[Prediction], weights: Sequence[float]) -> Prediction:
+    """The weighted mean of several networks' probabilities for the same images.
+
+    Krizhevsky 2012, section 4.1, and all later ensembles average probabilities, not scores.
+    """
+    mean = torch.zeros(())
+    for prediction, weight in zip(predictions, weights, strict=True):
+        mean = mean + weight / sum(weights) * prediction.probabilities
+    return Prediction(predictions[0].indices, predictions[0].labels, mean)
+
+
+def answers(prediction: Prediction) -> pa.Table:
+    """The first answers, a row an image.
+
+    Returns:
+        index (place in the split), label, answers (up to five classes, best first), probabilities
+        (theirs).
+    """
+    width = min(TOP, prediction.probabilities.shape[1])
+    best = prediction.probabilities.topk(width, dim=1)
+
+    def lists(rows: Tensor, kind: pa.DataType) -> pa.Array:
+        return pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel().numpy(), kind), width)
+
     return pa.table(
         {
-            "index": pa.array(np.concatenate(indices or empty), pa.int64()),
-            "label": pa.array(np.concatenate(labels or empty), pa.int64()),
-            "answers": lists(answers, pa.int32()),
-            "probabilities": lists(probabilities, pa.float32()),
+            "index": pa.array(prediction.indices.numpy(), pa.int64()),
+            "label": pa.array(prediction.labels.numpy(), pa.int64()),
+            "answers": lists(best.indices, pa.int32()),
+            "probabilities": lists(best.values, pa.float32()),
         }
     )
 
 
 def evaluate_part(
-    recipe: Recipe,
+    nets: Sequence[Net],
     dataset_root: Path,
-    weights: Path,
     protocol: Protocol,
     *,
     part: Part = ALONE,
     processes: int = 0,
     device: torch.device | None = None,
 ) -> pa.Table:
-    """Load trained weights and predict one part of the validation set (see `predict`)."""
+    """Load trained weights and answer for one part of the validation set (see `answers`).
+
+    Args:
+        nets: one network, or an ensemble's.
+        dataset_root: a data set folder.
+        protocol: how each network is tested.
+        part: which slice of the split.
+        processes: loader processes.
+        device: the first GPU or the CPU unless given.
+
+    Raises:
+        PipelineError: weights that cannot be loaded.
+    """
     device = device or default_device()
     dataset = Dataset(dataset_root)
-    try:
-        model, _ = load_network(weights)
-    except (OSError, ValueError) as error:
-        raise PipelineError(
-            f"the trained weights cannot be loaded: {error}", "train again with --force train"
-        ) from error
-    views = Views.of(recipe, protocol)
-    normalise = Normalise(dataset, recipe.augmentation, device)
-    return predict(
-        model.to(device),
-        Images.to_view(dataset.samples("val"), views),
-        normalise,
-        views,
-        part=part,
-        processes=processes,
-        device=device,
-    )
+    predictions = []
+    for net in nets:
+        try:
+            model, _ = load_network(net.weights)
+        except (OSError, ValueError) as error:
+            raise PipelineError(
+                f"the trained weights cannot be loaded: {error}", "train again with --force train"
+            ) from error
+        views = Views.of(net.recipe, protocol)
+        predictions.append(
+            predict(
+                model.to(device),
+                Images.to_view(dataset.samples("val"), views),
+                Normalise(dataset, net.recipe.augmentation, device),
+                views,
+                part=part,
+                processes=processes,
+                device=device,
+            )
+        )
+    return answers(fuse(predictions, [net.weight for net in nets]))
 
 
 def score(

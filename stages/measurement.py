@@ -26,18 +26,20 @@ class Measurement:
 
     Attributes:
         paper: key of the paper, e.g. ``"alexnet"``; `year` is the challenge's.
-        model: a name that `models.create` knows.
+        recipe: its name in the paper's file.
+        model: a name that `models.create` knows; several, joined by " + ", of an ensemble.
+        nets: networks averaged.
         profile: ``toy``, ``mini`` or ``paper``.
         dataset: its name; `dataset_digest` is over its bytes.
         num_classes: classes told apart, also in the data set.
-        split: what was tested on: ``val``.
-        protocol: ``centre_crop``, ``ten_crop``, ...
+        split: what the figure is of: ``val``; or ``train`` for what was seen while training, as augmented.
+        protocol: ``centre_crop``, ``ten_crop``, ...; ``training`` for the split ``train``.
         recipe_id: hash of the recipe, which does not include the seed.
         run_name: the run in the tracking store; `url` is its page, or "" where there is none.
         code_version: git revision.
         finished_at: ISO 8601.
         metric: of what `value` is the figure.
-        value: percent.
+        value: percent; or epochs.
         ci_low: lower end of the 95 % interval, percent; `ci_high` is the upper.
         n: images tested on.
         deviations: departures from the published recipe.
@@ -45,7 +47,9 @@ class Measurement:
 
     year: int
     paper: str
+    recipe: str
     model: str
+    nets: int
     profile: str
     dataset: str
     dataset_digest: str
@@ -235,7 +239,7 @@ def reproductions(measurements: Iterable[Measurement]) -> tuple[Reproduction, ..
     groups: dict[tuple[object, ...], dict[tuple[int, str], Measurement]] = defaultdict(dict)
     by_time = sorted(measurements, key=lambda m: (m.finished_at, m))
     for m in by_time:
-        setting = (m.year, m.paper, m.model, m.profile, m.dataset, m.dataset_digest)
+        setting = (m.year, m.paper, m.recipe, m.model, m.profile, m.dataset, m.dataset_digest)
         test = (m.num_classes, m.split, m.n, m.protocol, m.recipe_id)
         groups[setting + test][m.seed, m.metric] = m
     grouped = (Reproduction(tuple(sorted(group.values()))) for group in groups.values())

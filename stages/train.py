@@ -11,9 +11,10 @@ import math
 import re
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,8 +32,10 @@ from stages.augment.colour import Normalise
 from stages.augment.views import Views
 from stages.dataset import Dataset
 from stages.errors import PipelineError
-from stages.evaluate import default_device, hits, predict
+from stages.evaluate import answers, default_device, hits, predict
+from stages.execution import Execution
 from stages.files import write_atomically
+from stages.initialisation import PairedInitialisation
 from stages.journal import Journal
 from stages.loader import ALONE, Batch, Images, Part, steps_per_epoch, training_batches
 from stages.recipe import Recipe
@@ -44,24 +47,6 @@ LOGS_PER_EPOCH = 20
 
 class TrainingStopped(PipelineError):  # noqa: N818 - an outcome, not a fault of the program
     """The training itself says that going on is useless; every worker raises it at the same step."""
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How a training is computed, which is recorded with a run and never part of what defines it.
-
-    Attributes:
-        precision: ``bf16`` computes the network in bfloat16 where autocast deems it safe.
-        compile: the network by torch.compile.
-        channels_last: weights and images with the channels of a pixel side by side.
-        micro_batch: at most so many images at once on a worker; gradients are summed up to the recipe's
-            batch. Batch normalisation then sees the smaller batches. None for all at once.
-    """
-
-    precision: Literal["fp32", "bf16"] = "fp32"
-    compile: bool = False
-    channels_last: bool = False
-    micro_batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +69,7 @@ class TrainJob:
     run_dir: Path
     seed: int
     start: Path | None = None
-    execution: Execution = Execution()
+    execution: Execution = field(default_factory=Execution)
     checkpoint_seconds: float = 30.0
     loader_processes: int = 0
 
@@ -92,6 +77,11 @@ class TrainJob:
     def weights(self) -> Path:
         """Where the trained weights are once the run has finished."""
         return self.run_dir / "weights.safetensors"
+
+    @property
+    def results(self) -> Path:
+        """Where the trained network's evaluations are."""
+        return self.run_dir / "evaluations"
 
     @property
     def journal(self) -> Path:
@@ -116,12 +106,19 @@ class TrainResult:
     images_per_second: float
 
 
-def train(job: TrainJob, device: torch.device | None = None) -> TrainResult:
+# Called on every worker after each epoch with its number from 1 and the centre-crop top-1 error in percent.
+OnEpoch = Callable[[int, float], None]
+
+
+def train(
+    job: TrainJob, device: torch.device | None = None, on_epoch: OnEpoch | None = None
+) -> TrainResult:
     """Train to the end of the recipe, from the last checkpoint where there is one.
 
     Args:
         job: what to train.
         device: of this worker; the first GPU or the CPU unless given.
+        on_epoch: who wants to hear of every epoch.
 
     Raises:
         TrainingStopped: the loss never left that of guessing, or is no longer a number; or workers do
@@ -130,7 +127,7 @@ def train(job: TrainJob, device: torch.device | None = None) -> TrainResult:
     """
     result = read_result(job.run_dir)
     if result is None:
-        result = _Training(job, device or default_device()).run()
+        result = _Training(job, device or default_device(), on_epoch).run()
     shutil.rmtree(job.run_dir / "checkpoints", ignore_errors=True)  # the weights are there now
     return result
 
@@ -144,8 +141,11 @@ def read_result(run_dir: Path) -> TrainResult | None:
 class _Training:
     """The state of one training on one worker."""
 
-    def __init__(self, job: TrainJob, device: torch.device) -> None:
+    def __init__(
+        self, job: TrainJob, device: torch.device, on_epoch: OnEpoch | None = None
+    ) -> None:
         self.job, self.recipe, self.device = job, job.recipe, device
+        self.on_epoch = on_epoch
         distributed = dist.is_available() and dist.is_initialized()
         self.part = Part(dist.get_rank(), dist.get_world_size()) if distributed else ALONE
         if not (job.dataset / "dataset.json").is_file():
@@ -169,10 +169,11 @@ class _Training:
                 f"of {self.recipe.batch_size}",
                 "use a larger data set",
             )
-        torch.manual_seed(job.seed)
-        self.model = models.create(
-            self.recipe.model, num_classes=len(self.classes), **self.recipe.knobs
-        ).to(device)
+        with PairedInitialisation(job.seed):
+            self.model = models.create(
+                self.recipe.model, num_classes=len(self.classes), **self.recipe.knobs
+            )
+        self.model.to(device)
         if self.recipe.start is not None:
             assert job.start is not None
             _take_weights(self.model, job.start, self.recipe.start.parameters)
@@ -347,7 +348,7 @@ class _Training:
         return self.model
 
     def _validate(self, epoch: int) -> None:
-        table = predict(
+        predicted = predict(
             self._tested(),
             self.val_images,
             self.normalise,
@@ -356,6 +357,7 @@ class _Training:
             processes=self.job.loader_processes,
             device=self.device,
         )
+        table = answers(predicted)
         right = hits(table)
         counts = torch.tensor(
             [right[:, 0].sum(), right.any(axis=1).sum(), len(table)], device=self.device
@@ -369,9 +371,12 @@ class _Training:
             error_top5=100 * (1 - top5 / n),
             n=n,
             train_error_top1=100 * (1 - self.right / self._images_per_epoch),
+            train_n=self._images_per_epoch,
         )
         if (schedule := optim.plateau_of(self.recipe.optimiser)) is not None:
             self.plateau.update(error_top1, schedule)
+        if self.on_epoch is not None:
+            self.on_epoch(epoch + 1, error_top1)
 
     def _check_loss(self, steps: int) -> None:
         if not math.isfinite(self.loss):

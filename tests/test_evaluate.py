@@ -15,7 +15,15 @@ from stages.augment.colour import Normalise
 from stages.augment.views import Views
 from stages.dataset import Dataset
 from stages.errors import PipelineError
-from stages.evaluate import error_percent, evaluate_part, predict, read_evaluation, score
+from stages.evaluate import (
+    Net,
+    answers,
+    error_percent,
+    evaluate_part,
+    predict,
+    read_evaluation,
+    score,
+)
 from stages.loader import Images, Part
 from stages.recipe import Augmentation, Recipe
 from stages.train import TrainJob, train
@@ -32,7 +40,7 @@ def trained(recipe: Recipe, dataset: Dataset, tmp_path_factory) -> TrainJob:
 
 def parts_of(job: TrainJob, protocol, world: int) -> list[pa.Table]:
     return [
-        evaluate_part(job.recipe, job.dataset, job.weights, protocol, part=Part(rank, world))
+        evaluate_part([Net(job.recipe, job.weights)], job.dataset, protocol, part=Part(rank, world))
         for rank in range(world)
     ]
 
@@ -92,7 +100,7 @@ def test_ten_crop_averages_probabilities_not_logits(dataset: Dataset) -> None:
     views = Views("ten_crop", crop=64, resize=72)
     images = Images.to_view(dataset.samples("val"), views)
     normalise = Normalise(dataset, AUGMENTATION, torch.device("cpu"))
-    table = predict(Corner(), images, normalise, views, device=torch.device("cpu"))
+    table = answers(predict(Corner(), images, normalise, views, device=torch.device("cpu")))
     for row in table.slice(0, 5).to_pylist():
         (crops,) = views(images[row["index"]])
         shown = normalise(torch.cat([crops, crops.flip(-1)]))

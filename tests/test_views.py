@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import models
 from stages.augment.views import Views
 from stages.dataset import Dataset
-from stages.evaluate import predict
+from stages.evaluate import answers, predict
 from stages.loader import Images
 from stages.recipe import Augmentation, Recipe
 from tests.test_augment import coordinates
@@ -117,7 +117,7 @@ def test_scores_are_averaged_over_places_and_shares_over_views(dataset: Dataset,
     def tenth(x: Tensor) -> Tensor:
         return x.float() / 100
 
-    table = predict(Brightness(), images, tenth, views, device=torch.device("cpu"))
+    table = answers(predict(Brightness(), images, tenth, views, device=torch.device("cpu")))
     for row in table.slice(0, 4).to_pylist():
         groups: dict[bool, list[Tensor]] = {True: [], False: []}
         for tensor in views(images[row["index"]]):
@@ -136,7 +136,7 @@ def test_vgg_is_tested_densely(dataset: Dataset) -> None:
     views = Views("dense_multi_scale", crop=32, resize=32, scales=(32, 48))
     images = Images.to_view(dataset.samples("val"), views)
     normalise = lambda x: x.float() - 120  # noqa: E731
-    table = predict(model, images, normalise, views, device=torch.device("cpu"))
+    table = answers(predict(model, images, normalise, views, device=torch.device("cpu")))
     assert sorted(table["index"].to_pylist()) == list(range(len(images)))
 
 

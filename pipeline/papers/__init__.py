@@ -1,12 +1,17 @@
 """The history as a list of papers, in the order of the years."""
 
 from difflib import get_close_matches
+from typing import Literal
 
 from pipeline.paper import Paper
 from pipeline.papers import alexnet
+from stages.claim import Bases
 from stages.errors import PipelineError
 
 PAPERS: tuple[Paper, ...] = (alexnet.PAPER,)
+# What the claims' arms are changes of.
+BASES: Bases = {paper.name: paper.recipes for paper in PAPERS}
+
 PLANNED = {
     2010: "sparse coding",
     2011: "Fisher vectors",
@@ -16,6 +21,18 @@ PLANNED = {
     2016: "Trimps-Soushen and ResNeXt",
     2017: "SENet",
 }
+
+
+def select(year: int | Literal["all"] | None, name: str | None) -> tuple[Paper, ...]:
+    """All papers, those of a year, or the one of a name.
+
+    Raises:
+        PipelineError: there is none, or none yet.
+    """
+    if year == "all":
+        return PAPERS if name is None else (find(None, name),)
+    found = tuple(p for p in PAPERS if p.year == year and name in (None, p.name))
+    return found or (find(year, name),)
 
 
 def find(year: int | None, name: str | None) -> Paper:
