@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
+from typing import Protocol as Interface
 
 from pipeline.launchers import Launcher
 from pipeline.progress import Progress, duration
-from pipeline.runs import Fusion, Run
+from pipeline.runs import Fusion, Run, Setting
 from pipeline.tracking import Tracker
 from pipeline.watch import Watch
 from pipeline.workspace import Workspace
@@ -32,6 +33,30 @@ Redo = Literal["train", "evaluate"]
 
 # Weights and velocities in float32, for two checkpoints, one being written, and the final weights.
 CHECKPOINT_BYTES_PER_PARAMETER = 4 * (3 * 2 + 1)
+
+
+class Recorded(Interface):
+    """What has a folder in the workspace and a run in the tracking store."""
+
+    @property
+    def setting(self) -> Setting:
+        """What it shares with others."""
+
+    @property
+    def recipe_name(self) -> str:
+        """In the paper's file, or the network's own."""
+
+    @property
+    def name(self) -> str:
+        """Its folder and its key."""
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What its figures must not travel without."""
+
+    @property
+    def resolved(self) -> Mapping[str, object]:
+        """What defines it, as plain data."""
 
 
 class Laboratory:
@@ -66,16 +91,16 @@ class Laboratory:
         """
         if isinstance(run, Run):
             weights = self.train(run, self._redo)
-            return self._evaluate(run, [Net(run.recipe, weights)], run.recipe.protocols)
+            return self.test(run, [Net(run.recipe, weights)], run.recipe.protocols)
         nets = []
         for run_of_member, member in zip(run.members, run.ensemble.members, strict=True):
             weights = self.train(run_of_member, self._redo)
             nets.append(Net(member.recipe, weights, member.weight))
             # The gain of averaging is over the best member by the same protocol.
-            self._evaluate(run_of_member, nets[-1:], run.ensemble.protocols)
+            self.test(run_of_member, nets[-1:], run.ensemble.protocols)
         if self._redo is not None:
             shutil.rmtree(self._folder(run), ignore_errors=True)
-        return self._evaluate(run, nets, run.ensemble.protocols)
+        return self.test(run, nets, run.ensemble.protocols)
 
     def train(self, run: Run, redo: Redo | None = None) -> Path:
         """Train a run, after the one it starts from; returns its weights."""
@@ -181,9 +206,19 @@ class Laboratory:
                 self._tracker.end(training, "FAILED")
         return failed
 
-    def _evaluate(
-        self, run: Run | Fusion, nets: Sequence[Net], protocols: Sequence[Protocol]
+    def test(
+        self, run: Recorded, nets: Sequence[Net], protocols: Sequence[Protocol]
     ) -> list[Evaluation]:
+        """Test what is not tested; returns all.
+
+        Args:
+            run: whose figures they are.
+            nets: its networks.
+            protocols: how.
+
+        Raises:
+            PipelineError: weights that cannot be loaded.
+        """
         results = self._folder(run) / "evaluations"
         dataset, info = run.setting.dataset, run.setting.info
         with self._workspace.lock(run.name):
@@ -220,17 +255,13 @@ class Laboratory:
     def _warn(self, text: str) -> None:
         self._progress.line("track", text)
 
-    def _folder(self, run: Run | Fusion) -> Path:
+    def _folder(self, run: Recorded) -> Path:
         return self._workspace.run(run.name)
 
-    def _register(self, run: Run | Fusion) -> tuple[str, str]:
+    def _register(self, run: Recorded) -> tuple[str, str]:
         """The run's command and its own run in the tracking store."""
         setting, folder = run.setting, self._folder(run)
-        resolved = (
-            run.recipe.resolved()
-            if isinstance(run, Run)
-            else {"members": [member.recipe.resolved() for member in run.members]}
-        )
+        resolved = run.resolved
         tags = {**run.tags, "born": _born(folder)}
         write_atomically(
             folder / "run.json", json.dumps({"recipe": resolved, **tags}, indent=1) + "\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline import launchers
 from pipeline.images import check, find, made
-from pipeline.laboratory import Laboratory
+from pipeline.laboratory import Laboratory, Recorded
 from pipeline.paper import Paper
 from pipeline.papers.record import published_results
 from pipeline.plan import Planner
@@ -76,7 +76,7 @@ def reproduce(papers: Sequence[Paper], options: Options) -> None:
                 progress.line("error", f"{paper.name}: {error}")
         draw(workspace, tracker, progress)
         for run, evaluation in results:
-            progress.line("result", _sentence(run, evaluation))
+            progress.line("result", sentence(run, evaluation))
         _say_where(workspace, tracker, setting.experiment, progress)
     if failed:
         raise PipelineError(
@@ -113,7 +113,8 @@ def _check_room(needed: int, workspace: Workspace) -> None:
         )
 
 
-def _sentence(run: Run | Fusion, evaluation: Evaluation) -> str:
+def sentence(run: Recorded, evaluation: Evaluation) -> str:
+    """A result in one line."""
     setting = run.setting
     classes = len(setting.info.classes)
     errors = [
