@@ -6,9 +6,10 @@ interrupted command goes on where it was.
 
 import contextlib
 import json
+import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -26,8 +27,12 @@ from stages.evaluate import Evaluation, Net, read_evaluation, score
 from stages.execution import Execution
 from stages.files import write_atomically
 from stages.journal import Follower, Record
-from stages.recipe import Protocol, digest
+from stages.recipe import Protocol, Recipe, digest
 from stages.train import TrainJob, TrainResult, read_result
+
+# What `Laboratory.best_rate` multiplies learning rates with, and the seed of its trainings.
+RATE_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+SEARCH_SEED = 1_000_000
 
 Redo = Literal["train", "evaluate"]
 
@@ -173,6 +178,49 @@ class Laboratory:
                         answers = trial.job.results / f"{protocol}.parquet"
                         self._tracker.evaluation(training, evaluation, answers)
         return failed
+
+    def best_rate(self, run: Run, arm: Callable[[float], Recipe]) -> float:
+        """The factor on an arm's learning rates that gives the lowest error; searched once and kept.
+
+        Args:
+            run: of the arm as it stands. The search has a seed of its own, which no verdict uses.
+            arm: the arm's recipe at a factor.
+
+        Raises:
+            PipelineError: no factor trains.
+        """
+        folder = self._workspace.root / "searches" / run.name
+        kept = folder / "errors.json"
+        with self._workspace.lock(f"search-{run.name}"):
+            if not kept.is_file():
+                start = None if run.parent is None else self.train(run.parent)
+                jobs = [
+                    TrainJob(
+                        arm(factor),
+                        run.setting.dataset,
+                        folder / f"{factor:g}",
+                        SEARCH_SEED,
+                        start=start,
+                        execution=self._execution,
+                    )
+                    for factor in RATE_FACTORS
+                ]
+                errors = self._launcher.search(jobs, self._workspace.root / "sweeps")
+                found = dict(zip(map(str, RATE_FACTORS), errors, strict=True))
+                write_atomically(kept, json.dumps(found, indent=1) + "\n")
+                for job in jobs:
+                    shutil.rmtree(job.run_dir, ignore_errors=True)
+        found = json.loads(kept.read_text())
+        best = min(found, key=lambda factor: found[factor])
+        if not math.isfinite(found[best]):
+            kept.unlink()
+            raise PipelineError(
+                f"{run.recipe_name} trains at none of the rates times {', '.join(found)}",
+                "leave it out of --claims, or search by hand",
+            )
+        said = ", ".join(f"x{factor}: {error:.1f} %" for factor, error in found.items())
+        self._progress.line("search", f"{run.recipe_name}: rates x{best} ({said})")
+        return float(best)
 
     def _run_trials(
         self, trials: Mapping[str, tuple[Run, Trial]], parents: Sequence[str]

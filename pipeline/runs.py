@@ -60,11 +60,16 @@ class Setting:
 
 @dataclass(frozen=True)
 class Run:
-    """One training."""
+    """One training.
+
+    Attributes:
+        searched_from: id of the recipe whose learning rates were searched; "" where they are its own.
+    """
 
     setting: Setting
     recipe_name: str
     recipe: Recipe
+    searched_from: str = ""
 
     @property
     def name(self) -> str:
@@ -75,7 +80,8 @@ class Run:
     def tags(self) -> dict[str, str]:
         """See `Setting.tags`."""
         recipe = self.recipe
-        return self.setting.tags(self.recipe_name, recipe.id, recipe.model, 1, recipe.deviations)
+        tags = self.setting.tags(self.recipe_name, recipe.id, recipe.model, 1, recipe.deviations)
+        return tags | ({"searched_from": self.searched_from} if self.searched_from else {})
 
     @property
     def resolved(self) -> dict[str, object]:

@@ -238,6 +238,7 @@ class Tracker:
             split=split,
             protocol=tags.get("protocol", "training"),
             recipe_id=tags["recipe"],
+            searched_from=tags.get("searched_from", ""),
             seed=int(tags["seed"]),
             metric=metric,
             value=value,

@@ -39,13 +39,18 @@ _IMAGES_AT_ONCE = 4096
 
 @dataclass(frozen=True, order=True)
 class Setting:
-    """Where a claim was tested: what two runs must share to be compared."""
+    """Where a claim was tested: what two runs must share to be compared.
+
+    Attributes:
+        searched: each arm had its own learning rate, searched for it.
+    """
 
     profile: str
     dataset: str
     dataset_digest: str
     num_classes: int
     n: int
+    searched: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,8 +120,11 @@ def make_ledger(
         lambda: defaultdict(dict)
     )
     for m in sorted(measurements, key=lambda m: (m.finished_at, m)):
-        setting = Setting(m.profile, m.dataset, m.dataset_digest, m.num_classes, m.n)
-        measured[m.profile, m.recipe_id, m.protocol, m.metric][setting][m.seed] = m
+        setting = Setting(
+            m.profile, m.dataset, m.dataset_digest, m.num_classes, m.n, bool(m.searched_from)
+        )
+        recipe_id = m.searched_from or m.recipe_id
+        measured[m.profile, recipe_id, m.protocol, m.metric][setting][m.seed] = m
 
     def side(claim: Claim, arm: Arm, profile: str) -> _Side:
         recipe = recipe_of(claim, arm, bases, profile)
