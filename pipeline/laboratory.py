@@ -218,6 +218,9 @@ class Laboratory:
                 f"{run.recipe_name} trains at none of the rates times {', '.join(found)}",
                 "leave it out of --claims, or search by hand",
             )
+        self._tracker.searched(
+            run.setting.experiment, run.name, run.tags, arm(float(best)).id, found
+        )
         said = ", ".join(f"x{factor}: {error:.1f} %" for factor, error in found.items())
         self._progress.line("search", f"{run.recipe_name}: rates x{best} ({said})")
         return float(best)

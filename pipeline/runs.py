@@ -60,16 +60,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Run:
-    """One training.
-
-    Attributes:
-        searched_from: id of the recipe whose learning rates were searched; "" where they are its own.
-    """
+    """One training."""
 
     setting: Setting
     recipe_name: str
     recipe: Recipe
-    searched_from: str = ""
 
     @property
     def name(self) -> str:
@@ -80,8 +75,7 @@ class Run:
     def tags(self) -> dict[str, str]:
         """See `Setting.tags`."""
         recipe = self.recipe
-        tags = self.setting.tags(self.recipe_name, recipe.id, recipe.model, 1, recipe.deviations)
-        return tags | ({"searched_from": self.searched_from} if self.searched_from else {})
+        return self.setting.tags(self.recipe_name, recipe.id, recipe.model, 1, recipe.deviations)
 
     @property
     def resolved(self) -> dict[str, object]:

@@ -64,10 +64,7 @@ def sweep(paper: Paper, claims: Sequence[Claim], arms: Sequence[ArmRuns], option
             for arm in arms:
                 if seed < arm.seeds:
                     of_seed = replace(setting, seed=seed)
-                    searched_from = arm.recipe.id if options.search else ""
-                    runs.append(
-                        Run(of_seed, _name(setting, arm), recipes[arm.recipe.id], searched_from)
-                    )
+                    runs.append(Run(of_seed, _name(setting, arm), recipes[arm.recipe.id]))
                     protocols.append(arm.protocols)
         failed = laboratory.sweep(runs, protocols)
         draw(workspace, tracker, progress)

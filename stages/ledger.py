@@ -107,6 +107,7 @@ def make_ledger(
     bases: Bases,
     measurements: Iterable[Measurement],
     answers: Answers = lambda _: None,
+    searched: Mapping[tuple[str, str], str] | None = None,
 ) -> Ledger:
     """Compute every entry.
 
@@ -115,16 +116,25 @@ def make_ledger(
         bases: the recipes that their arms change.
         measurements: all of the store. Of two of the same setting and seed the later counts.
         answers: without it there is no view of single images, and no verdict on averaged networks.
+        searched: ids of recipes with searched learning rates, by the id of the arm's own and the data's
+            digest.
     """
+    searched = searched or {}
     measured: dict[tuple[str, str, str, str], dict[Setting, dict[int, Measurement]]] = defaultdict(
         lambda: defaultdict(dict)
     )
     for m in sorted(measurements, key=lambda m: (m.finished_at, m)):
-        setting = Setting(
-            m.profile, m.dataset, m.dataset_digest, m.num_classes, m.n, bool(m.searched_from)
-        )
-        recipe_id = m.searched_from or m.recipe_id
-        measured[m.profile, recipe_id, m.protocol, m.metric][setting][m.seed] = m
+        setting = Setting(m.profile, m.dataset, m.dataset_digest, m.num_classes, m.n)
+        measured[m.profile, m.recipe_id, m.protocol, m.metric][setting][m.seed] = m
+    for (profile, recipe_id, protocol, metric), settings in list(measured.items()):
+        for (arm, data), best in searched.items():
+            if best == recipe_id:
+                found_rates = {
+                    replace(setting, searched=True): runs
+                    for setting, runs in settings.items()
+                    if setting.dataset_digest == data and not setting.searched
+                }
+                measured[profile, arm, protocol, metric].update(found_rates)
 
     def side(claim: Claim, arm: Arm, profile: str) -> _Side:
         recipe = recipe_of(claim, arm, bases, profile)

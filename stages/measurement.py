@@ -35,7 +35,6 @@ class Measurement:
         split: what the figure is of: ``val``; or ``train`` for what was seen while training, as augmented.
         protocol: ``centre_crop``, ``ten_crop``, ...; ``training`` for the split ``train``.
         recipe_id: hash of the recipe, which does not include the seed.
-        searched_from: of the recipe whose learning rates were searched to get this one; else "".
         run_name: the run in the tracking store; `url` is its page, or "" where there is none.
         code_version: git revision.
         finished_at: ISO 8601.
@@ -69,7 +68,6 @@ class Measurement:
     finished_at: str
     url: str = ""
     deviations: tuple[str, ...] = ()
-    searched_from: str = ""
 
 
 @dataclass(frozen=True)
