@@ -9,9 +9,10 @@ from pipeline.progress import Progress
 from pipeline.shard import summary
 from pipeline.workspace import Workspace
 from stages import embedded
-from stages.dataset import is_dataset, read_info
+from stages.dataset import is_dataset, mirror, read_info
 from stages.shard import SHARD_BYTES, shard
 from stages.sources import Source, check_source, open_source
+from stages.storage import is_url, open_folder
 from stages.workers import processes
 
 EMBEDDED = f"embedded-{len(embedded.CLASSES)}"
@@ -72,7 +73,9 @@ def find(
         PipelineError: see `stages.sources.open_source`.
     """
     where = data or _embedded(workspace, progress)
-    dataset = Path(where).absolute() if is_dataset(Path(where)) else workspace.dataset(where)
+    if is_url(where) and is_dataset(where):
+        return _mirrored(where, workspace, progress, redo)
+    dataset = Path(where).absolute() if is_dataset(where) else workspace.dataset(where)
     if redo and data != str(dataset):
         shutil.rmtree(dataset, ignore_errors=True)
     if is_dataset(dataset):
@@ -85,6 +88,21 @@ def find(
     }
     size = sum(image.size for image in source.images)
     return Found(dataset, source, source.name, counts, len(source.classes), size)
+
+
+def _mirrored(url: str, workspace: Workspace, progress: Progress, redo: bool) -> Found:
+    """A data set in an object store: its shards come when they are read."""
+    folder = open_folder(url)
+    info = read_info(folder)
+    root = workspace.mirror(info)
+    if redo:
+        shutil.rmtree(root, ignore_errors=True)
+    limit = mirror(url, root)
+    progress.line(
+        "shard",
+        f"{folder} is read as it is needed; at most {limit / 2**30:.1f} GiB of it are kept in {root}",
+    )
+    return Found(root, None, info.name, info.counts, len(info.classes), 0)
 
 
 def made(found: Found, workspace: Workspace, progress: Progress) -> Path:
