@@ -8,7 +8,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
@@ -19,11 +19,12 @@ from pipeline.runs import Fusion, Run
 from pipeline.tracking import Tracker
 from pipeline.watch import Watch
 from pipeline.workspace import Workspace
+from stages.ablate import Trial
 from stages.errors import PipelineError
 from stages.evaluate import Evaluation, Net, read_evaluation, score
 from stages.execution import Execution
 from stages.files import write_atomically
-from stages.journal import Follower
+from stages.journal import Follower, Record
 from stages.recipe import Protocol, digest
 from stages.train import TrainJob, TrainResult, read_result
 
@@ -86,24 +87,16 @@ class Laboratory:
                 self._tracker.forget(run.name, evaluations_only=redo == "evaluate")
                 undone = folder if redo == "train" else folder / "evaluations"
                 shutil.rmtree(undone, ignore_errors=True)
-            job = TrainJob(
-                run.recipe,
-                run.setting.dataset,
-                folder,
-                run.setting.seed,
-                start=start,
-                execution=self._execution,
-            )
+            job = self._job(run, start)
             command, training = self._register(run)
             finished = read_result(folder)
             with (
                 self._recorded([] if finished else [command, training]),
                 Watch(
-                    Follower(job.journal),
-                    self._progress.record,
+                    {training: job.journal},
+                    lambda _, record: self._progress.record(record),
                     self._tracker,
-                    training,
-                    lambda text: self._progress.line("track", text),
+                    self._warn,
                 ),
             ):
                 if finished is None:
@@ -117,6 +110,77 @@ class Laboratory:
                 "train", f"finished before ({finished.steps:,} steps), skipped: {folder}"
             )
         return job.weights
+
+    def sweep(self, runs: Sequence[Run], protocols: Sequence[Sequence[Protocol]]) -> dict[str, str]:
+        """Do many runs at a time; what is finished is not repeated.
+
+        Args:
+            runs: each once.
+            protocols: what each is tested with.
+
+        Returns:
+            What went wrong, by the run's name.
+
+        Raises:
+            PipelineError: no trial fits the cluster, or one of the runs is being worked on elsewhere.
+        """
+        starts = [None if run.parent is None else self.train(run.parent) for run in runs]
+        with contextlib.ExitStack() as locks:
+            todo: dict[str, tuple[Run, Trial]] = {}  # by the run in the tracking store
+            done: dict[str, tuple[Run, Trial]] = {}
+            parents: set[str] = set()
+            for run, start, wanted in zip(runs, starts, protocols, strict=True):
+                locks.enter_context(self._workspace.lock(run.name))
+                parent, training = self._register(run)
+                trial = Trial(self._job(run, start), tuple(wanted))
+                finished = read_result(trial.job.run_dir) is not None and not trial.missing
+                (done if finished else todo)[training] = run, trial
+                parents |= set() if finished else {parent}
+            self._progress.line(
+                "ablate", f"{len(todo)} trials to run, {len(done)} finished before and reused"
+            )
+            failed = self._run_trials(todo, sorted(parents)) if todo else {}
+            for training, (run, trial) in (todo | done).items():
+                if run.name in failed:
+                    continue
+                self._tracker.trained(training, list(Follower(trial.job.journal).read()))
+                for protocol in trial.protocols:
+                    if evaluation := read_evaluation(trial.job.results, protocol):
+                        answers = trial.job.results / f"{protocol}.parquet"
+                        self._tracker.evaluation(training, evaluation, answers)
+        return failed
+
+    def _run_trials(
+        self, trials: Mapping[str, tuple[Run, Trial]], parents: Sequence[str]
+    ) -> dict[str, str]:
+        ended = 0
+
+        def show(training: str, record: Record) -> None:
+            nonlocal ended
+            run, trial = trials[training]
+            if record["kind"] == "epoch" and record["epoch"] + 1 == trial.job.recipe.epochs:
+                ended += 1
+                self._progress.line(
+                    "ablate",
+                    f"{ended}/{len(trials)} trained: {run.recipe_name}, seed {run.setting.seed}: "
+                    f"centre-crop error top-1 {record['error_top1']:.1f} %, "
+                    f"top-5 {record['error_top5']:.1f} % (n={record['n']:,})",
+                )
+
+        journals = {training: trial.job.journal for training, (_, trial) in trials.items()}
+        names = {training: run.name for training, (run, _) in trials.items()}
+        with (
+            self._recorded([*parents, *trials]),
+            Watch(journals, show, self._tracker, self._warn),
+        ):
+            scratch = self._workspace.root / "sweeps"
+            wrong = self._launcher.sweep([trial for _, trial in trials.values()], scratch)
+        failed = {}
+        for place, training in enumerate(trials):
+            if place in wrong:
+                failed[names[training]] = wrong[place]
+                self._tracker.end(training, "FAILED")
+        return failed
 
     def _evaluate(
         self, run: Run | Fusion, nets: Sequence[Net], protocols: Sequence[Protocol]
@@ -143,6 +207,19 @@ class Laboratory:
                 answers = results / f"{evaluation.protocol}.parquet"
                 self._tracker.evaluation(parent, evaluation, answers)
         return evaluations
+
+    def _job(self, run: Run, start: Path | None) -> TrainJob:
+        return TrainJob(
+            run.recipe,
+            run.setting.dataset,
+            self._folder(run),
+            run.setting.seed,
+            start=start,
+            execution=self._execution,
+        )
+
+    def _warn(self, text: str) -> None:
+        self._progress.line("track", text)
 
     def _folder(self, run: Run | Fusion) -> Path:
         return self._workspace.run(run.name)

@@ -3,13 +3,15 @@
 import contextlib
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol as Interface
 
 import pyarrow as pa
 
+from stages.ablate import Trial, run_trial
+from stages.errors import PipelineError
 from stages.evaluate import Net, evaluate_part
 from stages.recipe import Protocol
 from stages.train import TrainJob, TrainResult, train
@@ -26,6 +28,9 @@ class Launcher(Interface):
     ) -> dict[Protocol, list[pa.Table]]:
         """The answers of every worker under each protocol (see `stages.evaluate.evaluate_part`)."""
 
+    def sweep(self, trials: Sequence[Trial], scratch: Path) -> Mapping[int, str]:
+        """Run many trials; returns what went wrong, by place (see `cluster.tune.sweep_on_ray`)."""
+
 
 class _Inline:
     def train(self, job: TrainJob) -> TrainResult:
@@ -38,6 +43,15 @@ class _Inline:
             name: [evaluate_part(nets, dataset, name, processes=os.cpu_count() or 1)]
             for name in protocols
         }
+
+    def sweep(self, trials: Sequence[Trial], scratch: Path) -> Mapping[int, str]:
+        failed = {}
+        for place, trial in enumerate(trials):
+            try:
+                run_trial(trial)
+            except PipelineError as error:
+                failed[place] = str(error)
+        return failed
 
 
 class Lazy:
@@ -63,6 +77,10 @@ class Lazy:
         """See `Launcher`."""
         return self._entered().evaluate(nets, dataset, protocols)
 
+    def sweep(self, trials: Sequence[Trial], scratch: Path) -> Mapping[int, str]:
+        """See `Launcher`."""
+        return self._entered().sweep(trials, scratch)
+
 
 @contextlib.contextmanager
 def inline() -> Iterator[Launcher]:
@@ -71,15 +89,18 @@ def inline() -> Iterator[Launcher]:
 
 
 @contextlib.contextmanager
-def on_ray(workers: int | None) -> Iterator[Launcher]:
+def on_ray(workers: int | None, trials_per_gpu: int = 1) -> Iterator[Launcher]:
     """A Ray cluster, started or joined (see `cluster.session.session`).
 
     Args:
-        workers: by default one for each GPU of the cluster, or one.
+        workers: of a training; by default one for each GPU of the cluster, or one. Of a sweep's trial:
+            by default one.
+        trials_per_gpu: of a sweep; trials that share a GPU.
     """
     from cluster.evaluate import evaluate_on_ray
     from cluster.session import session
     from cluster.train import train_on_ray
+    from cluster.tune import sweep_on_ray
 
     with session() as resources:
         count = workers or max(1, resources.gpus)
@@ -92,5 +113,14 @@ def on_ray(workers: int | None) -> Iterator[Launcher]:
                 self, nets: Sequence[Net], dataset: Path, protocols: Sequence[Protocol]
             ) -> dict[Protocol, list[pa.Table]]:
                 return evaluate_on_ray(nets, dataset, protocols, count, resources)
+
+            def sweep(self, trials: Sequence[Trial], scratch: Path) -> Mapping[int, str]:
+                return sweep_on_ray(
+                    trials,
+                    scratch,
+                    resources,
+                    workers=workers or 1,
+                    trials_per_gpu=trials_per_gpu,
+                )
 
         yield OnRay()

@@ -5,14 +5,13 @@ again finds it, and an interrupted command goes on where it was.
 """
 
 import contextlib
-import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import launchers
+from pipeline.images import check, find, made
 from pipeline.laboratory import Laboratory
 from pipeline.paper import Paper
 from pipeline.papers.record import published_results
@@ -20,44 +19,16 @@ from pipeline.plan import Planner
 from pipeline.progress import Progress
 from pipeline.run import Options
 from pipeline.runs import Fusion, Run, Setting, run_of
-from pipeline.shard import summary
 from pipeline.tracking import Tracker
 from pipeline.workspace import Workspace
-from stages import embedded
 from stages.collate import collate
-from stages.dataset import is_dataset, read_info
+from stages.dataset import read_info
 from stages.errors import PipelineError
 from stages.evaluate import Evaluation
-from stages.shard import SHARD_BYTES, shard
-from stages.sources import Source, check_source, open_source
-from stages.workers import processes
-
-EMBEDDED = f"embedded-{len(embedded.CLASSES)}"
 
 # A network has clearly learned where even the upper end of its error's interval is below this share of the
 # error of guessing.
 LEARNED = 0.9
-
-
-@dataclass(frozen=True)
-class Found:
-    """The images that a command is about, before or after they were sharded.
-
-    Attributes:
-        dataset: where the data set is, or will be.
-        source: what to make it from; None where it is finished.
-        name: of the data set.
-        counts: images in each split.
-        classes: how many.
-        bytes: that the shards will take; 0 where they are there.
-    """
-
-    dataset: Path
-    source: Source | None
-    name: str
-    counts: dict[str, int]
-    classes: int
-    bytes: int
 
 
 def reproduce(papers: Sequence[Paper], options: Options) -> None:
@@ -68,10 +39,10 @@ def reproduce(papers: Sequence[Paper], options: Options) -> None:
     """
     workspace = Workspace.open(options.workspace)
     with Progress() as progress, contextlib.ExitStack() as stack:
-        if options.data is not None:
-            check_source(options.data)  # before anything is begun
+        check(options.data)
         tracker = None if options.plan else open_tracker(workspace, options.tracking_uri)
-        found = _find(options, workspace, progress)
+        redo = options.force == "shard" and not options.plan
+        found = find(options.data, workspace, progress, redo=redo)
         planner = Planner(options, found.counts, found.classes, found.bytes)
         profile = options.profile
         if options.seconds is not None:
@@ -79,7 +50,7 @@ def reproduce(papers: Sequence[Paper], options: Options) -> None:
         steps = planner.say(papers, profile, progress)
         if tracker is None:
             return
-        dataset = _shard(found, workspace, progress)
+        dataset = made(found, workspace, progress)
         _check_room(planner.checkpoint_bytes(steps), workspace)
         inline = options.launcher == "inline"
         launcher = launchers.inline() if inline else launchers.on_ray(options.workers)
@@ -130,45 +101,6 @@ def draw(workspace: Workspace, tracker: Tracker, progress: Progress) -> None:
         "collate",
         f"timeline and report from {len(measurements)} measurements in {workspace.report}",
     )
-
-
-def _embedded(workspace: Workspace, progress: Progress) -> str:
-    source = workspace.sources / EMBEDDED
-    with workspace.lock(EMBEDDED):
-        if not source.is_dir():
-            progress.line("shard", f"painting the embedded images into {source}")
-            embedded.generate(source)
-    return str(source)
-
-
-def _find(options: Options, workspace: Workspace, progress: Progress) -> Found:
-    where = options.data or _embedded(workspace, progress)
-    dataset = Path(where).absolute() if is_dataset(Path(where)) else workspace.dataset(where)
-    if options.force == "shard" and not options.plan and options.data != str(dataset):
-        shutil.rmtree(dataset, ignore_errors=True)
-    if is_dataset(dataset):
-        progress.line("shard", f"finished before, skipped: {dataset}")
-        info = read_info(dataset)
-        return Found(dataset, None, info.name, info.counts, len(info.classes), 0)
-    source = open_source(where)
-    counts = {
-        split: sum(image.split == split for image in source.images) for split in ("train", "val")
-    }
-    size = sum(image.size for image in source.images)
-    return Found(dataset, source, source.name, counts, len(source.classes), size)
-
-
-def _shard(found: Found, workspace: Workspace, progress: Progress) -> Path:
-    if found.source is None:
-        return found.dataset
-    with workspace.lock(found.dataset.name):
-        progress.line("shard", f"{found.name} -> {found.dataset}")
-        # No more processes than shards: a small set is done before they have started.
-        run = processes(max(1, min(found.bytes // SHARD_BYTES, os.cpu_count() or 1)))
-        info = shard(found.source, found.dataset, run=run, progress=progress.count)
-        for line in summary(info):
-            progress.line("shard", line)
-    return found.dataset
 
 
 def _check_room(needed: int, workspace: Workspace) -> None:

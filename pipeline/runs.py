@@ -107,14 +107,9 @@ class Fusion:
         )
 
     @property
-    def recipe_id(self) -> str:
-        """Hash of the members' recipes, seeds and weights."""
-        return digest([[m.recipe.id, m.weight, m.seed] for m in self.ensemble.members])
-
-    @property
     def name(self) -> str:
         """Its folder and its key in the tracking store."""
-        return self.setting.name(self.recipe_id, self.setting.seed)
+        return self.setting.name(self.ensemble.id, self.setting.seed)
 
     @property
     def tags(self) -> dict[str, str]:
@@ -126,7 +121,7 @@ class Fusion:
         ]
         return self.setting.tags(
             self.recipe_name,
-            self.recipe_id,
+            self.ensemble.id,
             models,
             len(self.members),
             list(dict.fromkeys(deviations)),

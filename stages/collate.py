@@ -26,7 +26,8 @@ from stages.measurement import (
     Reproduction,
     reproductions,
 )
-from stages.timeline_plot import PALETTE, draw_timeline
+from stages.plot_style import PALETTE
+from stages.timeline_plot import draw_timeline
 
 COLUMNS = (
     "kind",  # published | reproduced

@@ -18,7 +18,7 @@ from pipeline.watch import Watch
 from stages.dataset import Dataset
 from stages.errors import PipelineError
 from stages.evaluate import Evaluation, Interval
-from stages.journal import Follower, Journal
+from stages.journal import Journal
 
 TAGS = {
     "paper": "alexnet",
@@ -115,7 +115,12 @@ def test_a_journal_reaches_the_store_once(
     shown = []
 
     def follow() -> Watch:
-        return Watch(Follower(tmp_path / "j"), shown.append, tracker, training, pytest.fail)
+        return Watch(
+            {training: tmp_path / "j"},
+            lambda run, record: shown.append(record),
+            tracker,
+            pytest.fail,
+        )
 
     with follow():
         for step in range(1, 2501):  # more than one request's worth
@@ -186,7 +191,7 @@ def test_a_server_that_dies_stops_no_training_and_loses_no_point(
     tracker = Tracker(uri)
     _, training = begin(tracker, dataset, "outage")
     journal, warnings = Journal(tmp_path / "j"), []
-    with Watch(Follower(tmp_path / "j"), lambda record: None, tracker, training, warnings.append):
+    with Watch({training: tmp_path / "j"}, lambda run, record: None, tracker, warnings.append):
         journal.write("step", 1, loss=1.0)
         time.sleep(4.5)
         end(server)
@@ -196,7 +201,7 @@ def test_a_server_that_dies_stops_no_training_and_loses_no_point(
     server = serve()
     try:
         tracker = Tracker(uri)
-        with Watch(Follower(tmp_path / "j"), lambda record: None, tracker, training, pytest.fail):
+        with Watch({training: tmp_path / "j"}, lambda run, record: None, tracker, pytest.fail):
             pass
         history = mlflow.MlflowClient(uri).get_metric_history(training, "loss")
         assert [(m.step, m.value) for m in history] == [(1, 1.0), (2, 0.5)]

@@ -5,9 +5,13 @@ from typing import Literal
 
 from pipeline.paper import Paper
 from pipeline.papers import alexnet
+from stages.claim import Bases
 from stages.errors import PipelineError
 
 PAPERS: tuple[Paper, ...] = (alexnet.PAPER,)
+# What the claims' arms are changes of.
+BASES: Bases = {paper.name: paper.recipes for paper in PAPERS}
+
 PLANNED = {
     2010: "sparse coding",
     2011: "Fisher vectors",

@@ -1,0 +1,9 @@
+"""The claims of the papers as data, one file a paper, and the table that says what became of them.
+
+python -m pipeline.claims
+"""
+
+from pipeline.claims import alexnet
+from stages.claim import Claim
+
+CLAIMS: tuple[Claim, ...] = (*alexnet.CLAIMS,)
