@@ -103,9 +103,7 @@ def falls(job: TrainJob) -> bool:
 def test_the_loss_falls_in_every_way_to_compute(
     recipe: Recipe, dataset: Dataset, tmp_path: Path, execution: Execution
 ) -> None:
-    job = TrainJob(
-        replace(recipe, epochs=12), dataset.root, tmp_path, seed=0, execution=execution
-    )
+    job = TrainJob(replace(recipe, epochs=12), dataset.root, tmp_path, seed=0, execution=execution)
     train(job)
     assert falls(job)
     assert {w.dtype for w in load_file(job.weights).values()} == {torch.float32}

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import models
@@ -24,6 +24,7 @@ from stages import checkpoint
 from stages.augment.colour import Normalise
 from stages.dataset import Dataset
 from stages.evaluate import Net, evaluate_part, hits
+from stages.initialisation import PairedInitialisation
 from stages.journal import Follower
 from stages.loader import Images, training_batches
 from stages.recipe import (
@@ -255,9 +256,7 @@ def test_the_averaged_weights_are_validated(
 ) -> None:
     """The last steps wreck the network; the mean of all its steps is another."""
     wrecked = Steps(((0, 1e-3), (3 + 5 / 6, 1.0)))
-    run = job(
-        replace(recipe, epochs=4, optimiser=flat(wrecked), average_from=3), dataset, tmp_path
-    )
+    run = job(replace(recipe, epochs=4, optimiser=flat(wrecked), average_from=3), dataset, tmp_path)
     train(run)
     table = evaluate_part([Net(run.recipe, run.weights)], run.dataset, "centre_crop")
     wrong = np.count_nonzero(~hits(table)[:, 0])
@@ -289,8 +288,7 @@ def test_the_loss_counts_auxiliary_heads_and_smooths_labels(
     run = job(one_step, dataset, tmp_path)
     train(run)
 
-    torch.manual_seed(0)
-    model = models.create("googlenet", num_classes=6, **knobs)
+    model = at_first(one_step)
     ((inputs, labels),) = shown_in_training(one_step, dataset, epoch=0)
 
     def loss(scores: Tensor) -> Tensor:
@@ -307,6 +305,12 @@ def test_the_loss_counts_auxiliary_heads_and_smooths_labels(
         assert torch.allclose(weights[name], expected, rtol=1e-5, atol=1e-7), name
     (record,) = (r for r in Follower(run.journal).read() if r["kind"] == "step")
     assert record["loss"] == pytest.approx(main.item(), rel=1e-5)
+
+
+def at_first(recipe: Recipe) -> nn.Module:
+    """The network that a run of seed 0 begins with."""
+    with PairedInitialisation(0):
+        return models.create(recipe.model, num_classes=6, **recipe.knobs)
 
 
 def shown_in_training(
@@ -370,8 +374,7 @@ def test_a_staged_start_takes_what_matches_and_nothing_else(
     run = job(deeper, dataset, tmp_path, start=vgg_a.weights)
     train(run)
     trained, found = load_file(vgg_a.weights), load_file(run.weights)
-    torch.manual_seed(0)
-    fresh = models.create("vgg_d", num_classes=6, **deeper.knobs).state_dict()
+    fresh = at_first(deeper).state_dict()
     taken = {name for name in fresh if torch.equal(found[name], trained.get(name, torch.empty(0)))}
     layers = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
     assert taken == {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
@@ -420,8 +423,7 @@ def guessing(recipe: Recipe) -> Recipe:
 @pytest.fixture(scope="module")
 def counted(guessing: Recipe, dataset: Dataset) -> list[float]:
     """Its training error in each epoch, counted by hand over the very crops of that epoch."""
-    torch.manual_seed(0)
-    model = models.create(guessing.model, num_classes=6, **guessing.knobs)
+    model = at_first(guessing)
     errors = []
     for epoch in range(2):
         wrong = sum(
