@@ -104,6 +104,7 @@ class Laboratory:
             # The gain of averaging is over the best member by the same protocol.
             self.test(run_of_member, nets[-1:], run.ensemble.protocols)
         if self._redo is not None:
+            self._tracker.forget(run.name, evaluations_only=False)
             shutil.rmtree(self._folder(run), ignore_errors=True)
         return self.test(run, nets, run.ensemble.protocols)
 

@@ -13,7 +13,7 @@ from stages.errors import PipelineError
 from stages.estimate import Cost, probe, reckon
 from stages.evaluate import default_device
 from stages.loader import steps_per_epoch
-from stages.recipe import Ensemble, Recipe
+from stages.recipe import Ensemble, Member, Recipe
 
 # Seconds that starting Ray, and then each training on it with its test and record, take on two cores.
 START_SECONDS = {"ray": 20.0, "inline": 5.0}
@@ -59,15 +59,11 @@ class Step:
 
 def trainings(recipe: Recipe | Ensemble) -> list[Recipe]:
     """All trainings behind a recipe, in the order in which they run, each once."""
-    found: dict[str, Recipe] = {}
-    members = (
-        [member.recipe for member in recipe.members] if isinstance(recipe, Ensemble) else [recipe]
-    )
-    for place, one in enumerate(members):
-        for ancestor in one.ancestors:
-            found.setdefault(ancestor.id, ancestor)
-        seeds = recipe.members[place].seed if isinstance(recipe, Ensemble) else 0
-        found[f"{one.id}+{seeds}"] = one
+    members = recipe.members if isinstance(recipe, Ensemble) else (Member(recipe),)
+    found: dict[tuple[str, int], Recipe] = {}
+    for member in members:
+        for one in (*member.recipe.ancestors, member.recipe):
+            found.setdefault((one.id, member.seed), one)
     return list(found.values())
 
 
