@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +99,6 @@ class Release:
         module: from the name of a Caffe layer to that of our module.
         classifier: our last layer.
         mean_rgb: what is subtracted, on the 0-255 scale; nothing is divided.
-        input_size: side of the crop in pixels.
         knobs: of `models.create`.
         order: layers without weights whose order tells the network from its twin.
         notes: what is not visible in the weights.
@@ -109,7 +108,6 @@ class Release:
     module: Callable[[str], str]
     classifier: str
     mean_rgb: RGB
-    input_size: int = 224
     knobs: Mapping[str, Any] = field(default_factory=dict)
     order: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -134,14 +132,13 @@ def _vgg(network: str) -> Release:
 
 RELEASES: dict[str, Release] = {
     "alexnet": Release(  # BVLC/caffe, models/bvlc_alexnet
-        "alexnet", _same, "fc8", _BVLC_MEAN, 227, _BVLC, ("norm1", "pool1"), _BVLC_NOTES
+        "alexnet", _same, "fc8", _BVLC_MEAN, _BVLC, ("norm1", "pool1"), _BVLC_NOTES
     ),
     "caffenet": Release(  # BVLC/caffe, models/bvlc_reference_caffenet
         "alexnet",
         _same,
         "fc8",
         _BVLC_MEAN,
-        227,
         _BVLC | {"pool_before_norm": True},
         ("pool1", "norm1"),
         ("pools before it normalises", *_BVLC_NOTES),
@@ -256,7 +253,7 @@ def load_caffemodel(
         release.network,
         num_classes,
         knobs,
-        Preprocessing(release.input_size, release.mean_rgb),
+        Preprocessing(cast(int, model.input_size), release.mean_rgb),
         tuple(matches),
         release.notes,
     )
@@ -290,23 +287,25 @@ def _match(
         name, into, notes = module(layer.name), [], []
         parts = _parts(layer)
         for part, value in parts.items():
-            key = f"{name}.{part}"
-            target = state
+            key, target = f"{name}.{part}", state
             if part == "bias" and key not in expected:
                 key, target = re.sub(r"conv(\d)\.bias$", r"bn\1.running_mean", key), shifts
-                notes.append("bias folded into the mean")
             if key not in expected:
                 continue
+            into.append(key)
+            if key in target:
+                problems.append(f"{layer.name}: {key} has come from another layer already")
             if _significant(value) != _significant(expected[key]):
                 shapes = f"{tuple(value.shape)} does not fit {tuple(expected[key].shape)}"
                 problems.append(f"{layer.name}: {shapes} of {key}")
-            if key in target:
-                problems.append(f"{layer.name}: {key} has come from another layer already")
-            if bgr and key == f"{first}.weight":
-                value = value.flip(1)
-                notes.append("BGR to RGB")
+            else:
+                value = value.reshape(expected[key].shape)
+                if target is shifts:
+                    notes.append("bias folded into the mean")
+                elif bgr and key == f"{first}.weight":
+                    value = value.flip(1)
+                    notes.append("BGR to RGB")
             target[key] = value
-            into.append(key)
         matches.append(Match(layer, tuple(into), ", ".join(notes)))
         if not into or len(into) < len(parts):
             problems.append(f"{'partly ' if into else ''}unused: {matches[-1]}")
@@ -314,8 +313,7 @@ def _match(
     problems += [f"missing: {key}" for key in expected if key not in state]
     if not problems:
         for key, shift in shifts.items():
-            state[key] = state[key].flatten() - shift.flatten()
-        state = {key: value.reshape(expected[key].shape) for key, value in state.items()}
+            state[key] = state[key] - shift
     return state, matches, problems
 
 

@@ -128,9 +128,11 @@ def _timm(
     )
     if weights is None:
         _check_published(f"timm:{name}", num_classes, published.num_classes)
-        cached = _in_timm_cache(published)
+        cached, source = _in_timm_cache(published), published.hf_hub_id or published.url
+        if not source:
+            raise ValueError(f"no weights of timm:{name} are published: give the path of your own")
         if cached is None and not download:
-            raise ValueError(_not_cached(f"timm:{name}", published.hf_hub_id or published.url))
+            raise ValueError(_not_cached(f"timm:{name}", source))
         overlay = {} if cached is None else {"file": str(cached)}
         return timm.create_model(name, True, pretrained_cfg_overlay=overlay), preprocessing
     model = timm.create_model(name, num_classes=num_classes)
@@ -142,7 +144,7 @@ def _factory(module: str, function: str, weights: Path | None) -> tuple[nn.Modul
     """What a function of the user's own returns, with ``weights`` if given."""
     name = f"{module}:{function}"
     try:
-        factory = getattr(import_module(module), function)
+        imported = import_module(module)
     except ModuleNotFoundError as error:
         if not f"{module}.".startswith(f"{error.name}."):
             raise  # the module is there and lacks something itself
@@ -150,9 +152,9 @@ def _factory(module: str, function: str, weights: Path | None) -> tuple[nn.Modul
             f"{name}: no module {error.name!r} on the path; other names begin with torchvision:, "
             "timm: or caffe:"
         ) from error
-    except AttributeError as error:
-        raise ValueError(_unknown(name, function, dir(import_module(module)))) from error
-    made = factory()
+    if not hasattr(imported, function):
+        raise ValueError(_unknown(name, function, dir(imported)))
+    made = getattr(imported, function)()
     match made:
         case nn.Module() as model, Preprocessing() as preprocessing:
             pass
@@ -195,14 +197,14 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"{path} is no state dict, or holds Python objects beside tensors, which are not loaded "
             "because that runs code from the file: save model.state_dict() where you trust it"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError) as error:
+    except (SafetensorError, RuntimeError, EOFError, ValueError, LookupError) as error:
         raise ValueError(f"{path} is damaged or no file of weights: {error}") from error
     if isinstance(content, Mapping):
-        for key in ("state_dict", "model"):
-            content = (
-                content.get(key, content) if isinstance(content.get(key), Mapping) else content
-            )
-        state = {str(key).removeprefix("module."): value for key, value in content.items()}
+        inner = [content[k] for k in ("state_dict", "model") if isinstance(content.get(k), Mapping)]
+        state = {
+            str(key).removeprefix("module."): value
+            for key, value in (inner[0] if inner else content).items()
+        }
         if state and all(isinstance(value, Tensor) for value in state.values()):
             return state
     raise ValueError(f"{path} holds no state dict, but {type(content).__name__}")
@@ -217,19 +219,22 @@ def _load(
         ValueError: names or shapes differ; if only the number of classes does, it says so.
     """
     own = model.state_dict()
-    differing = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
-    if own.keys() == state.keys() and not differing:
-        model.load_state_dict(state)
+    # Files from before torch 0.4.1 have no counter of batches.
+    missing = {k for k in own.keys() - state.keys() if not k.endswith("num_batches_tracked")}
+    surplus = state.keys() - own.keys()
+    differing = {k for k in own.keys() & state.keys() if own[k].shape != state[k].shape}
+    if not missing | surplus | differing:
+        model.load_state_dict(state, strict=False)
         return
     sizes = {(tuple(own[key].shape[:1]), tuple(state[key].shape[:1])) for key in differing}
     match list(sizes):
-        case [((ours,), (theirs,))] if own.keys() == state.keys() and ours == num_classes:
+        case [((ours,), (theirs,))] if not missing | surplus and ours == num_classes:
             raise ValueError(
                 f"{path} has {theirs} classes, not {ours}: load it with num_classes={theirs}"
             )
     problems = {
-        "missing": sorted(own.keys() - state.keys()),
-        "not in the network": sorted(state.keys() - own.keys()),
+        "missing": sorted(missing),
+        "not in the network": sorted(surplus),
         "of another shape": sorted(differing),
     }
     listed = "; ".join(
@@ -259,12 +264,10 @@ def _check_published(name: str, num_classes: int, published: int) -> None:
         )
 
 
-def _not_cached(name: str, source: str | None) -> str:
+def _not_cached(name: str, source: str) -> str:
     return (
-        f"the weights of {name} are not on this machine: give their path, or ask for their download"
-        f" (from {source})"
-        if source
-        else f"no weights of {name} are published: give the path of your own"
+        f"the weights of {name} are not on this machine: give their path, or ask for their "
+        f"download (from {source})"
     )
 
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from models.foreign import load_foreign
-from models.preprocessing import RGB, Preprocessing
 from torch import Tensor, nn
 
+from models.foreign import load_foreign
+from models.preprocessing import RGB, Preprocessing
 from stages.dataset import ImageClass
 from stages.errors import PipelineError
 

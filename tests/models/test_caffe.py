@@ -503,7 +503,8 @@ def test_alexnet_of_caffe_by_hand(network: str, tmp_path: Path) -> None:
         x = F.linear(x, weight[0, 0], bias.flatten())
         x = x if name == "fc8" else F.relu(x)
     torch.testing.assert_close(loaded(rgb), x, rtol=1e-5, atol=1e-5)
-    assert report.preprocessing.input_size == 227
+    assert report.preprocessing.input_size == 67
+    assert RELEASES[network].knobs["image_size"] == 227
     red, green, blue = report.preprocessing.mean_rgb
     assert red > green > blue  # of ImageNet
 

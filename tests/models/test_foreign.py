@@ -81,6 +81,14 @@ def test_a_checkpoint_around_the_state_dict(wrap: str, tmp_path: Path) -> None:
     assert torch.equal(logits(model), logits(original))
 
 
+def test_files_from_before_batches_were_counted(tmp_path: Path) -> None:
+    original = torchvision.models.resnet18(weights=None).eval()
+    state = {k: v for k, v in original.state_dict().items() if "num_batches" not in k}
+    torch.save(state, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
+    model, _ = load_foreign("torchvision:resnet18", tmp_path / "w.pth")
+    assert torch.equal(logits(model), logits(original))
+
+
 def test_torchvisions_googlenet_rescales_its_input_as_its_weights_need(tmp_path: Path) -> None:
     original = torchvision.models.googlenet(init_weights=False, transform_input=True).eval()
     path = saved(original, tmp_path / "w.pth")
@@ -135,6 +143,7 @@ def test_timms_cache_is_used(name: str, caches: Path) -> None:
         ("timm:resnet50.a1_in2k", "did you mean resnet50.a1_in1k"),
         ("torchvision:squeezenet1_1", "not on this machine: give their path, or ask for their"),
         ("timm:resnet50", r"not on this machine.*\(from timm/resnet50.a1_in1k\)"),
+        ("timm:cspresnet50d", "no weights of timm:cspresnet50d are published: give the path"),
         ("caffe:vgg_d", "needs weights: the path of its .caffemodel"),
         ("no_such_package.nets:make", "no module 'no_such_package' on the path"),
         ("torchvisoin:resnet50", "other names begin with torchvision:"),
@@ -169,6 +178,12 @@ def test_damaged_files(file: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / file).write_bytes(content)
     with pytest.raises(ValueError, match=rf"w\.{file[2:]} is "):
         load_foreign("torchvision:squeezenet1_1", tmp_path / file)
+
+
+def test_caffe_by_name(tmp_path: Path) -> None:
+    (tmp_path / "w.caffemodel").write_bytes(b"<html>")
+    with pytest.raises(ValueError, match="no caffemodel: no field begins at byte 0"):
+        load_foreign("caffe:vgg_d", tmp_path / "w.caffemodel")
 
 
 def test_not_a_state_dict(tmp_path: Path) -> None:
