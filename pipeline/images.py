@@ -1,5 +1,6 @@
 """The images that a command is about: found, and sharded where they are not yet."""
 
+import functools
 import os
 import shutil
 from dataclasses import dataclass
@@ -113,7 +114,8 @@ def made(found: Found, workspace: Workspace, progress: Progress) -> Path:
         progress.line("shard", f"{found.name} -> {found.dataset}")
         # No more processes than shards: a small set is done before they have started.
         run = processes(max(1, min(found.bytes // SHARD_BYTES, os.cpu_count() or 1)))
-        info = shard(found.source, found.dataset, run=run, progress=progress.count)
+        count = functools.partial(progress.count, "shard")
+        info = shard(found.source, found.dataset, run=run, progress=count)
         for line in summary(info):
             progress.line("shard", line)
     return found.dataset
