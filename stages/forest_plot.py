@@ -36,7 +36,7 @@ _PUBLISHED = marker("|", 13, WINNER, markeredgewidth=2, zorder=5)
 _LOGGED = marker("^", 5, WINNER, markerfacecolor=PAPER, markeredgewidth=1.2, zorder=5)
 
 # Inches.
-_WIDTH, _LEFT, _RIGHT = 9.0, 2.75, 6.6
+_WIDTH, _LEFT, _RIGHT = 9.0, 2.05, 6.45
 _ROW, _HEAD, _FOOT, _NEXT_HEAD, _LEGEND = 0.3, 0.62, 0.42, 0.3, 0.42
 # An interval may be so many times as wide as what is shown of the effects.
 _CLIP = 3.0
@@ -108,8 +108,8 @@ def _draw(axes: Axes, rows: Sequence[Entry], unit: str) -> None:
                 axes.plot(published.value, y, **mark)
         axes.plot(effect.value, y, **style)
         where = f"{setting.profile}, {_short(setting.dataset, 14)}"
-        axes.text(-0.02, y, claim.id, transform=beside, ha="right", va="bottom")
-        axes.text(-0.02, y, where, transform=beside, ha="right", va="top", color=MUTED, size=6.5)
+        axes.text(-0.02, y - 0.12, claim.id, transform=beside, ha="right", va="center")
+        axes.text(-0.02, y + 0.27, where, transform=beside, ha="right", va="center", color=MUTED, size=6.5)
         axes.text(
             1.02,
             y,
@@ -161,8 +161,8 @@ def _legend(figure: Figure, entries: Sequence[Entry]) -> None:
         shown += [("authors' log", _LOGGED)]
     handles = [Line2D([], [], label=label, **style) for label, style in shown]
     if any(entry.claim.expects == "equivalent" for entry in entries):
-        band = Line2D([], [], color=RULE, linewidth=7, label="taken for no difference")
-        handles.append(band)
+        style = marker("s", 7, RULE)
+        handles.append(Line2D([], [], label="taken for no difference", **style))
     figure.legend(
         handles=handles,
         loc="lower left",

@@ -183,7 +183,7 @@ def _entries(
             return []
     in_epochs = claim.metric == "epochs_to_train_error_25"
     effect = paired_effect(*figures, resolution=1.0 if in_epochs else 100 / setting.n)
-    verdict, reason = judge(effect, claim.expects, claim.margin, claim.seeds // size)
+    verdict, reason = judge(effect, claim.expects, claim.margin, claim.seeds)
     published = published_effect(claim, logged=False) or published_effect(claim, logged=True)
     aim = claim.margin if claim.expects == "equivalent" else published.value if published else 0.0
     needed = seeds_needed(effect, aim, claim.expects)
@@ -194,7 +194,7 @@ def _entries(
             setting,
             verdict,
             reason,
-            _command(claim, setting.profile, setting.dataset, len(in_order[0])),
+            _command(claim, setting.profile, setting.dataset, effect.pairs),
             effect,
             None if right[0] is None or right[1] is None else compare_answers(right[0], right[1]),
             None if needed is None else needed * size,
@@ -268,11 +268,11 @@ def _untested(claim: Claim) -> Entry:
     return Entry(claim, None, "not run", partly, _command(claim, runnable[0]))
 
 
-def _command(claim: Claim, profile: str, dataset: str = "", runs: int = 0) -> str:
+def _command(claim: Claim, profile: str, dataset: str = "", pairs: int = 0) -> str:
     command = f"python -m pipeline.ablate --paper {claim.paper} --claims {claim.id}"
     command += f" --profile {profile}"
-    if runs > claim.seeds:
-        command += f" --seeds {runs}"
+    if pairs > claim.seeds:
+        command += f" --seeds {pairs}"
     if dataset and not dataset.startswith("embedded-"):
         command += f" --data PATH/{dataset}"
     return command

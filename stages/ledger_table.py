@@ -52,7 +52,7 @@ SCHEMA = pa.schema(
         ("sd", _NUMBER),  # of the pairs' differences
         ("pairs", _COUNT),
         ("runs", _COUNT),  # of each arm
-        ("runs_wanted", _COUNT),
+        ("pairs_wanted", _COUNT),
         ("runs_needed", _COUNT),  # to decide the published effect here; null: unknown, or too many
         ("n_images", _COUNT),
         ("images_low", _NUMBER),  # 95 %, bootstrap over seeds and images
@@ -146,7 +146,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "metric": claim.metric,
         "expects": claim.expects,
         "margin": claim.margin if claim.expects == "equivalent" else None,
-        "runs_wanted": claim.seeds,
+        "pairs_wanted": claim.seeds,
         "runs_needed": entry.runs_needed,
         "p": entry.p,
         "p_holm": entry.p_holm,

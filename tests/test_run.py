@@ -162,7 +162,7 @@ def _truncated(source: Path, folder: Path) -> Path:
     ("arguments", "told"),
     [
         (["--year", 2031], "the year 2031 has no winner"),
-        (["--year", 2015], r"2015 \(ResNet\) is planned"),
+        (["--year", 2011], r"2011 \(Fisher vectors\) is planned"),
         (["--paper", "alexnett"], "did you mean alexnet"),
         ([], "say e.g. --year 2012"),
         (["--yaer", 2012], "(?s)[Pp]erhaps.*--year"),
