@@ -127,9 +127,7 @@ def effects(
     """Published differences of the top-1 and the top-5 error, rounded to a log's three decimals."""
     found: tuple[tuple[Metric, float | None], ...] = (("error_top1", top1), ("error_top5", top5))
     return tuple(
-        PublishedEffect(
-            round(value, 3), dataset, protocol, source, metric=metric, logged=logged
-        )
+        PublishedEffect(round(value, 3), dataset, protocol, source, metric=metric, logged=logged)
         for metric, value in found
         if value is not None
     )

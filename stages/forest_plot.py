@@ -109,7 +109,9 @@ def _draw(axes: Axes, rows: Sequence[Entry], unit: str) -> None:
         axes.plot(effect.value, y, **style)
         where = f"{setting.profile}, {_short(setting.dataset, 14)}"
         axes.text(-0.02, y - 0.12, claim.id, transform=beside, ha="right", va="center")
-        axes.text(-0.02, y + 0.27, where, transform=beside, ha="right", va="center", color=MUTED, size=6.5)
+        axes.text(
+            -0.02, y + 0.27, where, transform=beside, ha="right", va="center", color=MUTED, size=6.5
+        )
         axes.text(
             1.02,
             y,
