@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import launchers
+from pipeline.claims.store import read_ledger
 from pipeline.images import check, find, made
-from pipeline.laboratory import Laboratory
+from pipeline.laboratory import Laboratory, Recorded
 from pipeline.paper import Paper
 from pipeline.papers.record import published_results
 from pipeline.plan import Planner
@@ -76,7 +77,7 @@ def reproduce(papers: Sequence[Paper], options: Options) -> None:
                 progress.line("error", f"{paper.name}: {error}")
         draw(workspace, tracker, progress)
         for run, evaluation in results:
-            progress.line("result", _sentence(run, evaluation))
+            progress.line("result", sentence(run, evaluation))
         _say_where(workspace, tracker, setting.experiment, progress)
     if failed:
         raise PipelineError(
@@ -92,14 +93,14 @@ def open_tracker(workspace: Workspace, uri: str | None) -> Tracker:
 
 
 def draw(workspace: Workspace, tracker: Tracker, progress: Progress) -> None:
-    """Make timeline and report anew from the tracking store."""
+    """Make timeline, ledger and report anew from the tracking store."""
     measurements = tracker.measurements()
+    ledger = read_ledger(tracker, measurements)
     with workspace.lock("report", wait=True):
-        tested = [m for m in measurements if m.split == "val"]
-        collate(tested, published_results(), workspace.report)
+        collate(measurements, published_results(), workspace.report, ledger)
     progress.line(
         "collate",
-        f"timeline and report from {len(measurements)} measurements in {workspace.report}",
+        f"timeline, ledger and report from {len(measurements)} measurements in {workspace.report}",
     )
 
 
@@ -113,7 +114,8 @@ def _check_room(needed: int, workspace: Workspace) -> None:
         )
 
 
-def _sentence(run: Run | Fusion, evaluation: Evaluation) -> str:
+def sentence(run: Recorded, evaluation: Evaluation) -> str:
+    """A result in one line."""
     setting = run.setting
     classes = len(setting.info.classes)
     errors = [

@@ -1,6 +1,7 @@
 """A sweep: the runs of all arms of some claims, at the same time, and the verdicts."""
 
 import contextlib
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from pipeline.progress import Progress, duration
 from pipeline.reproduce import draw, open_tracker
 from pipeline.runs import Run, Setting, named
 from pipeline.workspace import Workspace
-from stages.claim import Claim
+from stages.claim import Claim, scaled_rates
 from stages.dataset import read_info
 from stages.errors import PipelineError
 from stages.estimate import probe
@@ -49,13 +50,21 @@ def sweep(paper: Paper, claims: Sequence[Claim], arms: Sequence[ArmRuns], option
             workspace, tracker, progress, launchers.Lazy(launcher, stack), options.execution
         )
         setting = Setting(paper, options.profile, dataset, read_info(dataset), seed=0)
+        recipes = {arm.recipe.id: arm.recipe for arm in arms}
+        if options.search:
+            for arm in arms:
+                factor = laboratory.best_rate(
+                    Run(setting, _name(setting, arm), arm.recipe),
+                    functools.partial(scaled_rates, arm.recipe),
+                )
+                recipes[arm.recipe.id] = scaled_rates(arm.recipe, factor)
         runs, protocols = [], []
         # Seeds outermost: a sweep that is stopped has whole pairs.
         for seed in range(max(arm.seeds for arm in arms)):
             for arm in arms:
                 if seed < arm.seeds:
                     of_seed = replace(setting, seed=seed)
-                    runs.append(Run(of_seed, _name(setting, arm), arm.recipe))
+                    runs.append(Run(of_seed, _name(setting, arm), recipes[arm.recipe.id]))
                     protocols.append(arm.protocols)
         failed = laboratory.sweep(runs, protocols)
         draw(workspace, tracker, progress)

@@ -29,7 +29,6 @@ class Arm:
         changes: fields of `Recipe`, over the base's.
         augmentation: fields of `Augmentation`, over the base's.
         weight_decay: of every parameter group that is decayed in the base; None for the base's.
-        rate: multiplies every learning rate; for arms whose best rate was searched.
         base: profile -> name of the recipe that is changed; the headline's where none is named.
         paper: whose recipe that is; "" for the claim's own.
         protocol: of the test; "" for the first one of the recipe.
@@ -44,7 +43,6 @@ class Arm:
     changes: Mapping[str, Any] = field(default_factory=dict)
     augmentation: Mapping[str, Any] = field(default_factory=dict)
     weight_decay: float | None = None
-    rate: float = 1.0
     base: Mapping[str, str] = field(default_factory=dict)
     paper: str = ""
     protocol: Protocol | Literal[""] = ""
@@ -67,13 +65,9 @@ class Arm:
         if network is not None:
             base = _with_network(base, network)
         groups = tuple(
-            dataclasses.replace(
-                group,
-                factor=group.factor * self.rate,
-                weight_decay=self.weight_decay
-                if self.weight_decay is not None and group.weight_decay
-                else group.weight_decay,
-            )
+            group
+            if self.weight_decay is None or not group.weight_decay
+            else dataclasses.replace(group, weight_decay=self.weight_decay)
             for group in base.optimiser.groups
         )
         fields: dict[str, Any] = {
@@ -200,6 +194,17 @@ def recipe_of(claim: Claim, arm: Arm, bases: Bases, profile: str) -> Recipe:
     """
     base = _find(bases, arm.paper or claim.paper, profile, arm.base.get(profile, ""))
     return arm.recipe(base, _find(bases, arm.network, profile) if arm.network else None)
+
+
+def scaled_rates(recipe: Recipe, factor: float) -> Recipe:
+    """The same recipe with every learning rate multiplied by ``factor``; the same run where that is 1."""
+    groups = tuple(
+        dataclasses.replace(group, factor=group.factor * factor)
+        for group in recipe.optimiser.groups
+    )
+    return dataclasses.replace(
+        recipe, optimiser=dataclasses.replace(recipe.optimiser, groups=groups)
+    )
 
 
 def everywhere(reason: str) -> dict[str, str]:

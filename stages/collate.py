@@ -276,7 +276,7 @@ def _page(
     environment.filters |= {
         "percent": "{:.2f}".format,
         "signed": _signed,
-        "probability": lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}",
+        "probability": lambda p: "< 0.001" if p < 0.001 else f"= {p:.3f}",
         "grouped": "{:,}".format,
         "spelt": lambda key: key.replace("_", " "),
     }

@@ -25,6 +25,7 @@ from stages.plot_style import (
     marker,
     rendered,
 )
+from stages.verdict import Effect
 
 # Told apart by shape and fill, too.
 _VERDICTS: dict[str, dict[str, Any]] = {
@@ -107,7 +108,7 @@ def _draw(axes: Axes, rows: Sequence[Entry], unit: str) -> None:
             if published := published_effect(claim, logged=logged):
                 axes.plot(published.value, y, **mark)
         axes.plot(effect.value, y, **style)
-        where = f"{setting.profile}, {_short(setting.dataset, 14)}"
+        where = _short(setting.told, 34)
         axes.text(-0.02, y - 0.12, claim.id, transform=beside, ha="right", va="center")
         axes.text(
             -0.02, y + 0.27, where, transform=beside, ha="right", va="center", color=MUTED, size=6.5
@@ -115,7 +116,7 @@ def _draw(axes: Axes, rows: Sequence[Entry], unit: str) -> None:
         axes.text(
             1.02,
             y,
-            f"{effect.value:+.2f}{_interval(entry)}, {_pairs(effect.pairs)}, {entry.verdict}",
+            f"{_told(effect)}, {entry.verdict}",
             transform=beside,
             va="center",
             color=style["color"],
@@ -123,15 +124,14 @@ def _draw(axes: Axes, rows: Sequence[Entry], unit: str) -> None:
         )
 
 
-def _interval(entry: Entry) -> str:
-    effect = entry.effect
-    if effect is None or effect.pairs == 1:
-        return ""
-    return f" ({effect.low:+.2f} to {effect.high:+.2f})"
-
-
-def _pairs(number: int) -> str:
-    return f"{number} pair" if number == 1 else f"{number} pairs"
+def _told(effect: Effect) -> str:
+    if effect.pairs == 1:
+        text = f"{effect.value:+.2f}, 1 pair"
+    else:
+        text = (
+            f"{effect.value:+.2f} ({effect.low:+.2f} to {effect.high:+.2f}), {effect.pairs} pairs"
+        )
+    return text.replace("-", "−")
 
 
 def _range(rows: Sequence[Entry]) -> tuple[float, float]:

@@ -42,6 +42,7 @@ SCHEMA = pa.schema(
         ("dataset", _TEXT),
         ("dataset_digest", _TEXT),
         ("num_classes", _COUNT),
+        ("rates_searched", pa.bool_()),  # each arm has its own learning rate
         ("protocol_with_it", _TEXT),
         ("protocol_without", _TEXT),
         ("error_with_it", _NUMBER),  # mean over the runs, of single networks
@@ -96,7 +97,7 @@ def lines(ledger: Ledger) -> list[str]:
         rows.append(
             (
                 entry.claim.key,
-                f"{setting.profile}, {setting.dataset}" if setting else "",
+                setting.told if setting else "",
                 _number(published_effect(entry.claim, logged=False)),
                 _number(published_effect(entry.claim, logged=True)),
                 f"{effect.value:+.2f}" if effect else "",
@@ -176,6 +177,7 @@ def _row(entry: Entry) -> dict[str, Any]:
             "dataset_digest": setting.dataset_digest,
             "num_classes": setting.num_classes,
             "n_images": setting.n,
+            "rates_searched": setting.searched,
             "protocol_with_it": entry.with_it[0].protocol,
             "protocol_without": entry.without[0].protocol,
             "error_with_it": _mean(entry.with_it),

@@ -24,10 +24,13 @@ TAGS = {
     "paper": "alexnet",
     "year": "2012",
     "model": "alexnet",
+    "nets": "1",
     "profile": "toy",
+    "recipe_name": "authors",
     "recipe": TOY_RECIPE.id,
     "dataset": "slice-6",
     "dataset_digest": "0123456789ab",
+    "num_classes": "6",
     "seed": "0",
     "code": "abc",
     "deviations": "small: fast\nshort: fast",
@@ -77,7 +80,7 @@ def test_a_measurement_comes_back_with_all_that_belongs_to_it(
     answers = tmp_path / "ten_crop.parquet"
     answers.write_bytes(b"answers")
     for _ in range(2):  # asked twice, recorded once
-        tracker.evaluation(training, RESULT, 6, answers)
+        tracker.evaluation(training, RESULT, answers)
     found = [m for m in tracker.measurements() if m.run_name == "measured"]
     assert {(m.metric, m.value, m.ci_low, m.ci_high) for m in found} == {
         ("error_top1", 50.0, 35.5, 64.5),
@@ -92,6 +95,7 @@ def test_a_measurement_comes_back_with_all_that_belongs_to_it(
             6,
         )
         assert (m.code_version, m.seed, m.year) == ("abc", 0, 2012)
+        assert (m.recipe, m.model, m.nets) == ("authors", "alexnet", 1)
         assert m.deviations == ("small: fast", "short: fast")
         assert m.finished_at
 
@@ -99,7 +103,7 @@ def test_a_measurement_comes_back_with_all_that_belongs_to_it(
 def test_what_is_forced_is_set_aside(tracker: Tracker, dataset: Dataset, tmp_path: Path) -> None:
     _, first = begin(tracker, dataset, "forced")
     (tmp_path / "a").touch()
-    tracker.evaluation(first, RESULT, 6, tmp_path / "a")
+    tracker.evaluation(first, RESULT, tmp_path / "a")
     tracker.forget("forced", evaluations_only=True)
     assert not [m for m in tracker.measurements() if m.run_name == "forced"]
     assert begin(tracker, dataset, "forced")[1] == first

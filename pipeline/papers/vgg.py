@@ -339,6 +339,17 @@ PAPER = Paper(
             )
             for protocol, top5 in (("dense_multi_scale", 7.0), ("multi_crop_and_dense", 6.8))
         ),
+        *(
+            Published(
+                f"{net}, the authors' weights in TF-slim",
+                "centre_crop",
+                error_top1=top1,
+                error_top5=10.2,
+                logged=True,
+                source="README.md, tensorlayer/pretrained-models",
+            )
+            for net, top1 in (("D", 28.5), ("E", 28.9))
+        ),
         Published(
             "1 net, entry of the team VGG",
             "not stated",
