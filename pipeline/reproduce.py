@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import launchers
+from pipeline.claims.store import read_ledger
 from pipeline.images import check, find, made
 from pipeline.laboratory import Laboratory, Recorded
 from pipeline.paper import Paper
@@ -92,14 +93,14 @@ def open_tracker(workspace: Workspace, uri: str | None) -> Tracker:
 
 
 def draw(workspace: Workspace, tracker: Tracker, progress: Progress) -> None:
-    """Make timeline and report anew from the tracking store."""
+    """Make timeline, ledger and report anew from the tracking store."""
     measurements = tracker.measurements()
+    ledger = read_ledger(tracker, measurements)
     with workspace.lock("report", wait=True):
-        tested = [m for m in measurements if m.split == "val"]
-        collate(tested, published_results(), workspace.report)
+        collate(measurements, published_results(), workspace.report, ledger)
     progress.line(
         "collate",
-        f"timeline and report from {len(measurements)} measurements in {workspace.report}",
+        f"timeline, ledger and report from {len(measurements)} measurements in {workspace.report}",
     )
 
 
