@@ -2,8 +2,8 @@
 
 ``timeline.csv`` has one row a figure, published and reproduced, with the columns of `COLUMNS`;
 ``timeline.svg`` and ``timeline.png`` are the picture; ``ledger.csv`` and ``ledger.parquet`` one row a
-claim and setting; ``forest-PAPER.svg`` and ``.png`` show those that were tested. ``index.html`` is the report,
-which needs no other file and no network. The same figures give the same bytes.
+claim and setting; ``forest-PAPER.svg`` and ``.png`` show those that were tested. ``index.html`` is the
+report, which needs no other file and no network. The same figures give the same bytes.
 """
 
 import csv
