@@ -17,8 +17,16 @@ from stages.train import TrainingStopped, TrainJob, TrainResult, train
 COLLECTIVE_SECONDS = 600
 
 
-def train_on_ray(job: TrainJob, workers: int, resources: Resources) -> TrainResult:
+def train_on_ray(
+    job: TrainJob, workers: int, resources: Resources, cpus: int | None = None
+) -> TrainResult:
     """Train on ``workers`` workers, with a GPU each where the cluster has GPUs.
+
+    Args:
+        job: what to train.
+        workers: how many.
+        resources: of the cluster.
+        cpus: of each worker; by default as many as it can have.
 
     Raises:
         PipelineError: the cluster is too small, or the training itself refused to go on.
@@ -27,7 +35,7 @@ def train_on_ray(job: TrainJob, workers: int, resources: Resources) -> TrainResu
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
-    cpus = cpus_per_worker(workers, resources)
+    cpus = cpus or cpus_per_worker(workers, resources)
     storage = job.run_dir / "ray"
     trainer = TorchTrainer(
         _worker,

@@ -2,17 +2,20 @@
 
 import contextlib
 import functools
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol as Interface
 
 import pyarrow as pa
 
+from stages.ablate import Trial, run_trial
+from stages.errors import PipelineError
 from stages.evaluate import Net, evaluate_part
 from stages.recipe import Protocol
-from stages.train import TrainJob, TrainResult, train
+from stages.train import TrainingStopped, TrainJob, TrainResult, train
 
 
 class Launcher(Interface):
@@ -26,6 +29,12 @@ class Launcher(Interface):
     ) -> dict[Protocol, list[pa.Table]]:
         """The answers of every worker under each protocol (see `stages.evaluate.evaluate_part`)."""
 
+    def sweep(self, trials: Sequence[Trial], scratch: Path) -> Mapping[int, str]:
+        """Run many trials; returns what went wrong, by place (see `cluster.tune.sweep_on_ray`)."""
+
+    def search(self, jobs: Sequence[TrainJob], scratch: Path) -> list[float]:
+        """The errors of trainings that may be stopped early (see `cluster.tune.search_on_ray`)."""
+
 
 class _Inline:
     def train(self, job: TrainJob) -> TrainResult:
@@ -38,6 +47,26 @@ class _Inline:
             name: [evaluate_part(nets, dataset, name, processes=os.cpu_count() or 1)]
             for name in protocols
         }
+
+    def sweep(self, trials: Sequence[Trial], scratch: Path) -> Mapping[int, str]:
+        failed = {}
+        for place, trial in enumerate(trials):
+            try:
+                run_trial(trial)
+            except PipelineError as error:
+                failed[place] = str(error)
+        return failed
+
+    def search(self, jobs: Sequence[TrainJob], scratch: Path) -> list[float]:
+        errors = [math.inf] * len(jobs)
+        for place, job in enumerate(jobs):
+
+            def note(epoch: int, error: float, place: int = place) -> None:
+                errors[place] = error
+
+            with contextlib.suppress(TrainingStopped):
+                train(job, on_epoch=note)
+        return errors
 
 
 class Lazy:
@@ -63,6 +92,14 @@ class Lazy:
         """See `Launcher`."""
         return self._entered().evaluate(nets, dataset, protocols)
 
+    def sweep(self, trials: Sequence[Trial], scratch: Path) -> Mapping[int, str]:
+        """See `Launcher`."""
+        return self._entered().sweep(trials, scratch)
+
+    def search(self, jobs: Sequence[TrainJob], scratch: Path) -> list[float]:
+        """See `Launcher`."""
+        return self._entered().search(jobs, scratch)
+
 
 @contextlib.contextmanager
 def inline() -> Iterator[Launcher]:
@@ -71,15 +108,18 @@ def inline() -> Iterator[Launcher]:
 
 
 @contextlib.contextmanager
-def on_ray(workers: int | None) -> Iterator[Launcher]:
+def on_ray(workers: int | None, trials_per_gpu: int = 1) -> Iterator[Launcher]:
     """A Ray cluster, started or joined (see `cluster.session.session`).
 
     Args:
-        workers: by default one for each GPU of the cluster, or one.
+        workers: of a training; by default one for each GPU of the cluster, or one. Of a sweep's trial:
+            by default one.
+        trials_per_gpu: of a sweep; trials that share a GPU.
     """
     from cluster.evaluate import evaluate_on_ray
     from cluster.session import session
     from cluster.train import train_on_ray
+    from cluster.tune import search_on_ray, sweep_on_ray
 
     with session() as resources:
         count = workers or max(1, resources.gpus)
@@ -92,5 +132,17 @@ def on_ray(workers: int | None) -> Iterator[Launcher]:
                 self, nets: Sequence[Net], dataset: Path, protocols: Sequence[Protocol]
             ) -> dict[Protocol, list[pa.Table]]:
                 return evaluate_on_ray(nets, dataset, protocols, count, resources)
+
+            def sweep(self, trials: Sequence[Trial], scratch: Path) -> Mapping[int, str]:
+                return sweep_on_ray(
+                    trials,
+                    scratch,
+                    resources,
+                    workers=workers or 1,
+                    trials_per_gpu=trials_per_gpu,
+                )
+
+            def search(self, jobs: Sequence[TrainJob], scratch: Path) -> list[float]:
+                return search_on_ray(jobs, scratch, resources, trials_per_gpu=trials_per_gpu)
 
         yield OnRay()

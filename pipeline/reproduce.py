@@ -5,59 +5,32 @@ again finds it, and an interrupted command goes on where it was.
 """
 
 import contextlib
-import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import launchers
-from pipeline.laboratory import Laboratory
+from pipeline.claims.store import read_ledger
+from pipeline.images import check, find, made
+from pipeline.laboratory import Laboratory, Recorded
 from pipeline.paper import Paper
 from pipeline.papers.record import published_results
 from pipeline.plan import Planner
 from pipeline.progress import Progress
 from pipeline.run import Options
 from pipeline.runs import Fusion, Run, Setting, run_of
-from pipeline.shard import summary
 from pipeline.tracking import Tracker
 from pipeline.workspace import Workspace
-from stages import embedded
 from stages.collate import collate
-from stages.dataset import is_dataset, read_info
+from stages.dataset import read_info
 from stages.errors import PipelineError
 from stages.evaluate import Evaluation
-from stages.shard import SHARD_BYTES, shard
-from stages.sources import Source, check_source, open_source
-from stages.workers import processes
-
-EMBEDDED = f"embedded-{len(embedded.CLASSES)}"
+from stages.ledger import Ledger
 
 # A network has clearly learned where even the upper end of its error's interval is below this share of the
 # error of guessing.
 LEARNED = 0.9
-
-
-@dataclass(frozen=True)
-class Found:
-    """The images that a command is about, before or after they were sharded.
-
-    Attributes:
-        dataset: where the data set is, or will be.
-        source: what to make it from; None where it is finished.
-        name: of the data set.
-        counts: images in each split.
-        classes: how many.
-        bytes: that the shards will take; 0 where they are there.
-    """
-
-    dataset: Path
-    source: Source | None
-    name: str
-    counts: dict[str, int]
-    classes: int
-    bytes: int
 
 
 def reproduce(papers: Sequence[Paper], options: Options) -> None:
@@ -68,10 +41,10 @@ def reproduce(papers: Sequence[Paper], options: Options) -> None:
     """
     workspace = Workspace.open(options.workspace)
     with Progress() as progress, contextlib.ExitStack() as stack:
-        if options.data is not None:
-            check_source(options.data)  # before anything is begun
+        check(options.data)
         tracker = None if options.plan else open_tracker(workspace, options.tracking_uri)
-        found = _find(options, workspace, progress)
+        redo = options.force == "shard" and not options.plan
+        found = find(options.data, workspace, progress, redo=redo)
         planner = Planner(options, found.counts, found.classes, found.bytes)
         profile = options.profile
         if options.seconds is not None:
@@ -79,7 +52,7 @@ def reproduce(papers: Sequence[Paper], options: Options) -> None:
         steps = planner.say(papers, profile, progress)
         if tracker is None:
             return
-        dataset = _shard(found, workspace, progress)
+        dataset = made(found, workspace, progress)
         _check_room(planner.checkpoint_bytes(steps), workspace)
         inline = options.launcher == "inline"
         launcher = launchers.inline() if inline else launchers.on_ray(options.workers)
@@ -105,7 +78,7 @@ def reproduce(papers: Sequence[Paper], options: Options) -> None:
                 progress.line("error", f"{paper.name}: {error}")
         draw(workspace, tracker, progress)
         for run, evaluation in results:
-            progress.line("result", _sentence(run, evaluation))
+            progress.line("result", sentence(run, evaluation))
         _say_where(workspace, tracker, setting.experiment, progress)
     if failed:
         raise PipelineError(
@@ -120,55 +93,17 @@ def open_tracker(workspace: Workspace, uri: str | None) -> Tracker:
         return Tracker(uri) if uri else Tracker(workspace.tracking_uri, workspace.artifacts)
 
 
-def draw(workspace: Workspace, tracker: Tracker, progress: Progress) -> None:
-    """Make timeline and report anew from the tracking store."""
+def draw(workspace: Workspace, tracker: Tracker, progress: Progress) -> Ledger:
+    """Make timeline, ledger and report anew from the tracking store; returns the ledger."""
     measurements = tracker.measurements()
+    ledger = read_ledger(tracker, measurements)
     with workspace.lock("report", wait=True):
-        tested = [m for m in measurements if m.split == "val"]
-        collate(tested, published_results(), workspace.report)
+        collate(measurements, published_results(), workspace.report, ledger)
     progress.line(
         "collate",
-        f"timeline and report from {len(measurements)} measurements in {workspace.report}",
+        f"timeline, ledger and report from {len(measurements)} measurements in {workspace.report}",
     )
-
-
-def _embedded(workspace: Workspace, progress: Progress) -> str:
-    source = workspace.sources / EMBEDDED
-    with workspace.lock(EMBEDDED):
-        if not source.is_dir():
-            progress.line("shard", f"painting the embedded images into {source}")
-            embedded.generate(source)
-    return str(source)
-
-
-def _find(options: Options, workspace: Workspace, progress: Progress) -> Found:
-    where = options.data or _embedded(workspace, progress)
-    dataset = Path(where).absolute() if is_dataset(Path(where)) else workspace.dataset(where)
-    if options.force == "shard" and not options.plan and options.data != str(dataset):
-        shutil.rmtree(dataset, ignore_errors=True)
-    if is_dataset(dataset):
-        progress.line("shard", f"finished before, skipped: {dataset}")
-        info = read_info(dataset)
-        return Found(dataset, None, info.name, info.counts, len(info.classes), 0)
-    source = open_source(where)
-    counts = {
-        split: sum(image.split == split for image in source.images) for split in ("train", "val")
-    }
-    size = sum(image.size for image in source.images)
-    return Found(dataset, source, source.name, counts, len(source.classes), size)
-
-
-def _shard(found: Found, workspace: Workspace, progress: Progress) -> Path:
-    if found.source is None:
-        return found.dataset
-    with workspace.lock(found.dataset.name):
-        progress.line("shard", f"{found.name} -> {found.dataset}")
-        # No more processes than shards: a small set is done before they have started.
-        run = processes(max(1, min(found.bytes // SHARD_BYTES, os.cpu_count() or 1)))
-        info = shard(found.source, found.dataset, run=run, progress=progress.count)
-        for line in summary(info):
-            progress.line("shard", line)
-    return found.dataset
+    return ledger
 
 
 def _check_room(needed: int, workspace: Workspace) -> None:
@@ -181,7 +116,8 @@ def _check_room(needed: int, workspace: Workspace) -> None:
         )
 
 
-def _sentence(run: Run | Fusion, evaluation: Evaluation) -> str:
+def sentence(run: Recorded, evaluation: Evaluation) -> str:
+    """A result in one line."""
     setting = run.setting
     classes = len(setting.info.classes)
     errors = [

@@ -78,6 +78,11 @@ class Run:
         return self.setting.tags(self.recipe_name, recipe.id, recipe.model, 1, recipe.deviations)
 
     @property
+    def resolved(self) -> dict[str, object]:
+        """What defines it, as plain data."""
+        return self.recipe.resolved()
+
+    @property
     def parent(self) -> "Run | None":
         """The training whose weights this one starts from."""
         if self.recipe.start is None:
@@ -107,14 +112,14 @@ class Fusion:
         )
 
     @property
-    def recipe_id(self) -> str:
-        """Hash of the members' recipes, seeds and weights."""
-        return digest([[m.recipe.id, m.weight, m.seed] for m in self.ensemble.members])
-
-    @property
     def name(self) -> str:
         """Its folder and its key in the tracking store."""
-        return self.setting.name(self.recipe_id, self.setting.seed)
+        return self.setting.name(self.ensemble.id, self.setting.seed)
+
+    @property
+    def resolved(self) -> dict[str, object]:
+        """What defines it, as plain data."""
+        return {"members": [run.recipe.resolved() for run in self.members]}
 
     @property
     def tags(self) -> dict[str, str]:
@@ -126,7 +131,7 @@ class Fusion:
         ]
         return self.setting.tags(
             self.recipe_name,
-            self.recipe_id,
+            self.ensemble.id,
             models,
             len(self.members),
             list(dict.fromkeys(deviations)),

@@ -1,7 +1,8 @@
-"""Follow a training's journal to the screen and to the tracking store while it grows."""
+"""Follow trainings' journals to the screen and to the tracking store while they grow."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 
 from pipeline.tracking import Tracker
@@ -16,19 +17,24 @@ class Watch:
 
     A store that goes away in the middle never stops the training: the records wait, and what is still
     waiting at the end is sent by the next command, for the journal keeps it.
+
+    Args:
+        journals: by the run in the tracking store.
+        show: is given the run and the record.
+        tracker: the store.
+        warn: is given what a person should know.
     """
 
     def __init__(
         self,
-        follower: Follower,
-        show: Callable[[Record], None],
+        journals: Mapping[str, Path],
+        show: Callable[[str, Record], None],
         tracker: Tracker,
-        run_id: str,
         warn: Callable[[str], None],
     ) -> None:
-        self._follower, self._show = follower, show
-        self._tracker, self._run_id, self._warn = tracker, run_id, warn
-        self._waiting: list[Record] = []
+        self._followers = {run_id: Follower(path) for run_id, path in journals.items()}
+        self._show, self._tracker, self._warn = show, tracker, warn
+        self._waiting: dict[str, list[Record]] = {run_id: [] for run_id in journals}
         self._failing = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -47,9 +53,9 @@ class Watch:
         self._thread.join()
         self._look()
         self._upload()
-        if self._waiting:
+        if waiting := sum(map(len, self._waiting.values())):
             self._warn(
-                f"{len(self._waiting)} records wait in the journal; run the same command again to send them"
+                f"{waiting} records wait in the journal; run the same command again to send them"
             )
 
     def _run(self) -> None:
@@ -62,21 +68,23 @@ class Watch:
                 self._upload()
 
     def _look(self) -> None:
-        for record in self._follower.read():
-            self._show(record)
-            self._waiting.append(record)
+        for run_id, follower in self._followers.items():
+            for record in follower.read():
+                self._show(run_id, record)
+                self._waiting[run_id].append(record)
 
     def _upload(self) -> None:
-        if not self._waiting:
-            return
-        try:
-            self._tracker.log(self._run_id, self._waiting)
-        except Exception as error:  # whatever the store's trouble, the training is worth more
-            if not self._failing:
-                self._warn(
-                    f"the tracking store does not answer ({type(error).__name__}); training goes on"
-                )
-            self._failing = True
-        else:
-            self._waiting.clear()
+        for run_id, records in self._waiting.items():
+            if not records:
+                continue
+            try:
+                self._tracker.log(run_id, records)
+            except Exception as error:  # whatever the store's trouble, the training is worth more
+                if not self._failing:
+                    self._warn(
+                        f"the tracking store does not answer ({type(error).__name__}); training goes on"
+                    )
+                self._failing = True
+                return
+            records.clear()
             self._failing = False

@@ -8,6 +8,7 @@ one's own, while the shards stay ordinary WebDataset tars.
 import functools
 import json
 import os
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,10 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from stages.cache import ShardCache
 from stages.errors import PipelineError
 from stages.storage import Folder, open_folder
 
 SCHEMA_VERSION = 2
+ORIGIN = (
+    "origin.json"  # in a folder whose shards lie elsewhere: where, and how many bytes may be kept
+)
 Split = Literal["train", "val"]
 Fate = Literal["kept", "converted", "resized"]
 
@@ -162,7 +167,7 @@ class DatasetInfo:
 
 
 class Dataset:
-    """A data set folder opened for reading.
+    """A data set folder opened for reading: a whole one, or one that `mirror` made.
 
     Raises:
         PipelineError: the folder is not a data set, or one of an unknown schema.
@@ -171,6 +176,12 @@ class Dataset:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.info = read_info(root)
+        self._cache: ShardCache | None = None
+        if (root / ORIGIN).is_file():
+            origin = json.loads((root / ORIGIN).read_bytes())
+            self._cache = ShardCache(
+                open_folder(origin["url"]), root, self.info.shards, origin["limit"]
+            )
 
     @functools.cached_property
     def mean_image(self) -> NDArray[np.float32]:
@@ -185,21 +196,20 @@ class Dataset:
             columns=["key", "label", "shard", "offset", "size"],
             filters=[("split", "=", split)],
         )
-        return Samples(self.root, table)
+        return Samples(self.root, table, self._cache)
 
 
 class Samples:
     """Random access to the encoded images of one split; safe to share between forked processes."""
 
-    def __init__(self, root: Path, table: pa.Table) -> None:
-        self._root = root
+    def __init__(self, root: Path, table: pa.Table, cache: ShardCache | None = None) -> None:
+        self._root, self._cache = root, cache
         self.keys: list[str] = table["key"].to_pylist()
         self.labels: NDArray[np.int64] = table["label"].to_numpy().astype(np.int64)
         shards = table["shard"].combine_chunks().dictionary_encode()
         self._shards: list[str] = shards.dictionary.to_pylist()
         self._shard: NDArray[np.int32] = shards.indices.to_numpy()
-        self._offset: NDArray[np.int64] = table["offset"].to_numpy()
-        self._size: NDArray[np.int64] = table["size"].to_numpy()
+        self._places = (self._shard, table["size"].to_numpy(), table["offset"].to_numpy())
         self._files: dict[int, int] = {}
 
     def __len__(self) -> int:
@@ -210,19 +220,27 @@ class Samples:
         """Which shard each sample is in, (samples,)."""
         return self._shard
 
+    @property
+    def in_any_order(self) -> bool:
+        """Whether reading in any order costs the same; else shards are best read one after another."""
+        return self._cache is None or self._cache.holds_all
+
     def read(self, index: int) -> bytes:
         """The encoded image of sample ``index``.
 
         Raises:
-            PipelineError: the shard is missing or shorter than the manifest says.
+            PipelineError: the shard is missing or shorter than the manifest says, or cannot be fetched.
         """
-        shard, size = int(self._shard[index]), int(self._size[index])
+        shard, size, offset = (int(column[index]) for column in self._places)
         path = self._root / self._shards[shard]
         try:
-            if shard not in self._files:
-                self._files[shard] = os.open(path, os.O_RDONLY)
-            # pread leaves the file's position alone, so forked workers may share the descriptor.
-            data = os.pread(self._files[shard], size, int(self._offset[index]))
+            if self._cache is not None:
+                data = self._cache.read(path.name, offset, size)
+            else:
+                if shard not in self._files:
+                    self._files[shard] = os.open(path, os.O_RDONLY)
+                # pread leaves the file's position alone, so forked workers may share the descriptor.
+                data = os.pread(self._files[shard], size, offset)
         except OSError as error:
             raise PipelineError(f"cannot read {path}: {error.strerror}", _RESHARD) from error
         if len(data) != size:
@@ -239,9 +257,43 @@ class Samples:
 _RESHARD = "delete the data set's folder and run the same command again; it is made anew"
 
 
-def is_dataset(root: Path) -> bool:
-    """Whether a folder holds a finished data set (``dataset.json`` is written last)."""
-    return (root / "dataset.json").is_file()
+def is_dataset(root: Path | str) -> bool:
+    """Whether a folder (path or URL) holds a finished data set (``dataset.json`` is written last)."""
+    return open_folder(root).exists("dataset.json")
+
+
+def mirror(url: str, root: Path, limit: int | None = None) -> int:
+    """Make, or set anew, a folder through which a data set in an object store is read.
+
+    It holds all but the shards; those come when they are read from, see `stages.cache`.
+
+    Args:
+        url: of the data set.
+        root: the folder.
+        limit: bytes of shards that it may keep; by default all of them, or as many as leave half of the
+            disk's free room.
+
+    Returns:
+        The limit.
+
+    Raises:
+        PipelineError: there is no data set at the URL, or it cannot be read.
+    """
+    origin, here = open_folder(url), open_folder(root)
+    info = read_info(origin)
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)  # the URL may carry credentials
+    if limit is None:
+        kept = sum(here.list().values())
+        limit = min(sum(s.bytes for s in info.shards), (shutil.disk_usage(root).free + kept) // 2)
+    here.write_atomic(ORIGIN, json.dumps({"url": url, "limit": limit}).encode())
+    for name in (
+        "mean_image.npy",
+        "manifest.parquet",
+        "dataset.json",
+    ):  # the last one says: complete
+        if not here.exists("dataset.json"):
+            here.write_atomic(name, origin.read(name))
+    return limit
 
 
 def read_info(root: Path | Folder) -> DatasetInfo:

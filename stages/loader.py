@@ -22,6 +22,7 @@ from stages.augment.draws import Draws
 from stages.augment.views import Views
 from stages.dataset import Samples
 from stages.decode import centre_square, decode
+from stages.errors import PipelineError
 from stages.recipe import AreaCrop, Augmentation, ScaleJitter
 
 # A data set that is this small when decoded (bytes) is decoded once and kept.
@@ -187,7 +188,16 @@ def training_batches(
         shuffle_buffer: see `Recipe`.
         part: which slice of each global batch.
         processes: loader processes; 0 loads in this one, as does a split that is kept decoded.
+
+    Raises:
+        PipelineError: the images can be read in long stretches only, and the order has none.
     """
+    if shuffle_buffer is None and not (images.samples.in_any_order or images.kept):
+        raise PipelineError(
+            "the disk keeps a part of the data set's shards only, and a uniformly random order would "
+            "fetch a whole shard for every image",
+            "free room for all of them, or set the recipe's shuffle_buffer",
+        )
     visits = (
         order.indexed(seed, epoch, len(images))
         if shuffle_buffer is None

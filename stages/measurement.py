@@ -9,7 +9,12 @@ from dataclasses import KW_ONLY, dataclass
 from statistics import mean
 from typing import Literal
 
+# Errors in percent of a test; and of the training itself, whose protocol is `TRAINING`: the running error of
+# its last epoch, and the epochs until that error is at most 25 % (all epochs of the run where it never is,
+# which can only understate a difference).
 Metric = Literal["error_top1", "error_top5", "train_error_top1", "epochs_to_train_error_25"]
+TRAINING_METRICS: tuple[Metric, ...] = ("train_error_top1", "epochs_to_train_error_25")
+TRAINING = "training"
 
 IMAGENET_CLASSES = 1000
 IMAGENET_VALIDATION_IMAGES = 50_000

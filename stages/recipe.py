@@ -312,6 +312,11 @@ class Ensemble:
     protocols: tuple[Protocol, ...]
     deviations: tuple[Deviation, ...] = ()
 
+    @property
+    def id(self) -> str:
+        """A hash of the members' recipes, weights and seeds."""
+        return digest([[m.recipe.id, m.weight, m.seed] for m in self.members])
+
 
 def digest(value: Any) -> str:
     """Twelve hexadecimal digits that name a JSON-ready value."""

@@ -11,6 +11,7 @@ import math
 import re
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from stages.errors import PipelineError
 from stages.evaluate import answers, default_device, hits, predict
 from stages.execution import Execution
 from stages.files import write_atomically
+from stages.initialisation import PairedInitialisation
 from stages.journal import Journal
 from stages.loader import ALONE, Batch, Images, Part, steps_per_epoch, training_batches
 from stages.recipe import Recipe
@@ -77,6 +79,11 @@ class TrainJob:
         return self.run_dir / "weights.safetensors"
 
     @property
+    def results(self) -> Path:
+        """Where the trained network's evaluations are."""
+        return self.run_dir / "evaluations"
+
+    @property
     def journal(self) -> Path:
         """The run's journal."""
         return self.run_dir / "journal.jsonl"
@@ -99,12 +106,19 @@ class TrainResult:
     images_per_second: float
 
 
-def train(job: TrainJob, device: torch.device | None = None) -> TrainResult:
+# Called on every worker after each epoch with its number from 1 and the centre-crop top-1 error in percent.
+OnEpoch = Callable[[int, float], None]
+
+
+def train(
+    job: TrainJob, device: torch.device | None = None, on_epoch: OnEpoch | None = None
+) -> TrainResult:
     """Train to the end of the recipe, from the last checkpoint where there is one.
 
     Args:
         job: what to train.
         device: of this worker; the first GPU or the CPU unless given.
+        on_epoch: who wants to hear of every epoch.
 
     Raises:
         TrainingStopped: the loss never left that of guessing, or is no longer a number; or workers do
@@ -113,7 +127,7 @@ def train(job: TrainJob, device: torch.device | None = None) -> TrainResult:
     """
     result = read_result(job.run_dir)
     if result is None:
-        result = _Training(job, device or default_device()).run()
+        result = _Training(job, device or default_device(), on_epoch).run()
     shutil.rmtree(job.run_dir / "checkpoints", ignore_errors=True)  # the weights are there now
     return result
 
@@ -127,8 +141,11 @@ def read_result(run_dir: Path) -> TrainResult | None:
 class _Training:
     """The state of one training on one worker."""
 
-    def __init__(self, job: TrainJob, device: torch.device) -> None:
+    def __init__(
+        self, job: TrainJob, device: torch.device, on_epoch: OnEpoch | None = None
+    ) -> None:
         self.job, self.recipe, self.device = job, job.recipe, device
+        self.on_epoch = on_epoch
         distributed = dist.is_available() and dist.is_initialized()
         self.part = Part(dist.get_rank(), dist.get_world_size()) if distributed else ALONE
         if not (job.dataset / "dataset.json").is_file():
@@ -152,10 +169,11 @@ class _Training:
                 f"of {self.recipe.batch_size}",
                 "use a larger data set",
             )
-        torch.manual_seed(job.seed)
-        self.model = models.create(
-            self.recipe.model, num_classes=len(self.classes), **self.recipe.knobs
-        ).to(device)
+        with PairedInitialisation(job.seed):
+            self.model = models.create(
+                self.recipe.model, num_classes=len(self.classes), **self.recipe.knobs
+            )
+        self.model.to(device)
         if self.recipe.start is not None:
             assert job.start is not None
             _take_weights(self.model, job.start, self.recipe.start.parameters)
@@ -357,6 +375,8 @@ class _Training:
         )
         if (schedule := optim.plateau_of(self.recipe.optimiser)) is not None:
             self.plateau.update(error_top1, schedule)
+        if self.on_epoch is not None:
+            self.on_epoch(epoch + 1, error_top1)
 
     def _check_loss(self, steps: int) -> None:
         if not math.isfinite(self.loss):
@@ -404,9 +424,11 @@ class _Training:
             ],
         }
         checkpoint.save(self.job.run_dir / "checkpoints", state, self.step)
-        # At most a twentieth of the time goes into checkpoints, however large the network.
+        # At most a twentieth of the time goes into checkpoints, however large the network; unless the
+        # job wants one every step.
         spent = time.monotonic() - started
-        self._next_save = time.monotonic() + max(self.job.checkpoint_seconds, 20 * spent)
+        wanted = self.job.checkpoint_seconds
+        self._next_save = time.monotonic() + (max(wanted, 20 * spent) if wanted else 0.0)
 
     def _restore(self) -> None:
         state = checkpoint.latest(self.job.run_dir / "checkpoints")

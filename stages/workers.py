@@ -48,7 +48,9 @@ def processes(count: int) -> Runner:
         # inherit the locks of Arrow's and Ray's.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([function.__module__])
-        pool = ProcessPoolExecutor(count, mp_context=context, initializer=_follow_parent)
+        pool = ProcessPoolExecutor(
+            count, mp_context=context, initializer=_follow_parent, initargs=(dict(os.environ),)
+        )
         try:
             pending: set[Future[R]] = set()
             for item in items:
@@ -70,7 +72,10 @@ def processes(count: int) -> Runner:
     return run
 
 
-def _follow_parent() -> None:
+def _follow_parent(environment: dict[str, str]) -> None:
+    # The fork server still has the environment that it was started in, before a key was set perhaps.
+    os.environ.clear()
+    os.environ.update(environment)
     # Ctrl-C reaches the whole group: the parent decides what becomes of its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

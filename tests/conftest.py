@@ -9,10 +9,12 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pyarrow.fs import FileSystem
 
 from pipeline.papers.alexnet import TOY_RECIPE
 from stages import embedded
@@ -69,6 +71,27 @@ def recipe() -> Recipe:
         epochs=3,
         start_steps=1000,
     )
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URL below an empty bucket of a server that speaks S3 on loopback."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    _, port = server.get_host_and_port()
+    endpoint = f"127.0.0.1:{port}"
+    yield new_bucket("shards", f"endpoint_override={endpoint}&scheme=http")
+    server.stop()
+
+
+def new_bucket(name: str, query: str) -> str:
+    """Make a bucket; returns a URL below it."""
+    filesystem, _ = FileSystem.from_uri(f"s3://{name}?{query}&allow_bucket_creation=true")
+    filesystem.create_dir(name)
+    return f"s3://{name}/data?{query}"
 
 
 def cut(source: Path, destination: Path) -> Path:

@@ -248,7 +248,7 @@ def test_a_workspace_leaves_what_it_finds(source: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / ".gitignore").read_text() == "mine\n"
     assert not (tmp_path / "datasets").exists(), "a plan writes no shard"
-    assert re.search(r"plan +disk: [\d.]+ GiB of shards", done.stdout)
+    assert re.search(r"plan +disk: [\d.]+ [GM]iB of shards", done.stdout)
 
 
 def test_a_timeline_of_nothing_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """A data set in an object store, over the S3 protocol on loopback."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,30 +11,10 @@ from stages.sources import open_source
 from stages.storage import open_folder
 from stages.verify import verify
 from stages.workers import processes
+from tests.conftest import new_bucket
 from tests.test_shard import contents
 
-moto = pytest.importorskip("moto.server")
-pyarrow_fs = pytest.importorskip("pyarrow.fs")
 
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """URL of an empty bucket, for which `?{query}` is left to be added."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    _, port = server.get_host_and_port()
-    endpoint = f"127.0.0.1:{port}"
-    pyarrow_fs.S3FileSystem(
-        endpoint_override=endpoint, scheme="http", allow_bucket_creation=True
-    ).create_dir("shards")
-    yield f"s3://shards/data?endpoint_override={endpoint}&scheme=http"
-    server.stop()
-
-
-@pytest.mark.slow
 def test_an_object_store_gets_the_same_bytes(source: Path, tmp_path: Path, bucket: str) -> None:
     found = open_source(source)
     shard(found, tmp_path / "data", shard_bytes=50_000)
@@ -67,3 +46,15 @@ def test_an_object_store_gets_the_same_bytes(source: Path, tmp_path: Path, bucke
     assert {(image.split, image.key) for image in again.images} == {
         (image.split, image.key) for image in found.images
     }
+
+
+def test_a_store_that_keeps_something_else_is_found_out(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of unsigned requests this server stores the framing along with the content."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    folder = open_folder(new_bucket("for-anyone", bucket.split("?")[1]))
+    with pytest.raises(PipelineError, match="of x and was sent 10") as raised:
+        folder.write_atomic("x", b"0123456789")
+    assert "AWS_REQUEST_CHECKSUM_CALCULATION" in raised.value.fix
+    assert not folder.exists("x")

@@ -18,16 +18,19 @@ from pipeline.watch import Watch
 from stages.dataset import Dataset
 from stages.errors import PipelineError
 from stages.evaluate import Evaluation, Interval
-from stages.journal import Follower, Journal
+from stages.journal import Journal
 
 TAGS = {
     "paper": "alexnet",
     "year": "2012",
     "model": "alexnet",
+    "nets": "1",
     "profile": "toy",
+    "recipe_name": "authors",
     "recipe": TOY_RECIPE.id,
     "dataset": "slice-6",
     "dataset_digest": "0123456789ab",
+    "num_classes": "6",
     "seed": "0",
     "code": "abc",
     "deviations": "small: fast\nshort: fast",
@@ -77,7 +80,7 @@ def test_a_measurement_comes_back_with_all_that_belongs_to_it(
     answers = tmp_path / "ten_crop.parquet"
     answers.write_bytes(b"answers")
     for _ in range(2):  # asked twice, recorded once
-        tracker.evaluation(training, RESULT, 6, answers)
+        tracker.evaluation(training, RESULT, answers)
     found = [m for m in tracker.measurements() if m.run_name == "measured"]
     assert {(m.metric, m.value, m.ci_low, m.ci_high) for m in found} == {
         ("error_top1", 50.0, 35.5, 64.5),
@@ -92,6 +95,7 @@ def test_a_measurement_comes_back_with_all_that_belongs_to_it(
             6,
         )
         assert (m.code_version, m.seed, m.year) == ("abc", 0, 2012)
+        assert (m.recipe, m.model, m.nets) == ("authors", "alexnet", 1)
         assert m.deviations == ("small: fast", "short: fast")
         assert m.finished_at
 
@@ -99,7 +103,7 @@ def test_a_measurement_comes_back_with_all_that_belongs_to_it(
 def test_what_is_forced_is_set_aside(tracker: Tracker, dataset: Dataset, tmp_path: Path) -> None:
     _, first = begin(tracker, dataset, "forced")
     (tmp_path / "a").touch()
-    tracker.evaluation(first, RESULT, 6, tmp_path / "a")
+    tracker.evaluation(first, RESULT, tmp_path / "a")
     tracker.forget("forced", evaluations_only=True)
     assert not [m for m in tracker.measurements() if m.run_name == "forced"]
     assert begin(tracker, dataset, "forced")[1] == first
@@ -115,7 +119,12 @@ def test_a_journal_reaches_the_store_once(
     shown = []
 
     def follow() -> Watch:
-        return Watch(Follower(tmp_path / "j"), shown.append, tracker, training, pytest.fail)
+        return Watch(
+            {training: tmp_path / "j"},
+            lambda run, record: shown.append(record),
+            tracker,
+            pytest.fail,
+        )
 
     with follow():
         for step in range(1, 2501):  # more than one request's worth
@@ -186,7 +195,7 @@ def test_a_server_that_dies_stops_no_training_and_loses_no_point(
     tracker = Tracker(uri)
     _, training = begin(tracker, dataset, "outage")
     journal, warnings = Journal(tmp_path / "j"), []
-    with Watch(Follower(tmp_path / "j"), lambda record: None, tracker, training, warnings.append):
+    with Watch({training: tmp_path / "j"}, lambda run, record: None, tracker, warnings.append):
         journal.write("step", 1, loss=1.0)
         time.sleep(4.5)
         end(server)
@@ -196,7 +205,7 @@ def test_a_server_that_dies_stops_no_training_and_loses_no_point(
     server = serve()
     try:
         tracker = Tracker(uri)
-        with Watch(Follower(tmp_path / "j"), lambda record: None, tracker, training, pytest.fail):
+        with Watch({training: tmp_path / "j"}, lambda run, record: None, tracker, pytest.fail):
             pass
         history = mlflow.MlflowClient(uri).get_metric_history(training, "loss")
         assert [(m.step, m.value) for m in history] == [(1, 1.0), (2, 0.5)]

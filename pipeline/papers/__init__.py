@@ -5,6 +5,7 @@ from typing import Literal
 
 from pipeline.paper import Paper
 from pipeline.papers import alexnet, googlenet, resnet, resnext, senet, trimps, vgg, zfnet
+from stages.claim import Bases
 from stages.errors import PipelineError
 
 # Of each year the winner first.
@@ -18,6 +19,8 @@ PAPERS: tuple[Paper, ...] = (
     resnext.PAPER,
     senet.PAPER,
 )
+# What the claims' arms are changes of.
+BASES: Bases = {paper.name: paper.recipes for paper in PAPERS}
 PLANNED = {2010: "sparse coding", 2011: "Fisher vectors"}
 
 

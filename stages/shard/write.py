@@ -7,12 +7,13 @@ import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.json
 
 from stages.dataset import MANIFEST_SCHEMA, REJECTS_SCHEMA, ShardFile
+from stages.errors import PipelineError
 from stages.shard.plan import PlannedSample, PlannedShard
 from stages.shard.quality import RefusedError, Resize, Stored, prepare
 from stages.storage import Folder
@@ -53,13 +54,13 @@ def write_shard(task: ShardTask) -> tuple[ShardFile, int]:
     Raises:
         PipelineError: the source cannot be read, or the destination not written.
     """
-    stream = _TarStream(task)
-    task.folder.write_atomic(task.shard.name, cast(BinaryIO, stream))
-    file = ShardFile(task.shard.name, stream.samples, stream.bytes, stream.sha256)
+    tar = _Tar(task)
+    task.folder.write_atomic(task.shard.name, tar)
+    file = ShardFile(task.shard.name, tar.samples, tar.bytes, tar.sha256)
     # Lines of JSON, as Arrow would import pandas, a second's work, to make a table of Python's objects.
-    lines = [json.dumps(line) for line in (asdict(file), *stream.rows)]
+    lines = [json.dumps(line) for line in (asdict(file), *tar.rows)]
     task.folder.write_atomic(rows_name(task.shard), "\n".join(lines).encode())
-    return file, len(stream.rows) - stream.samples
+    return file, len(tar.rows) - tar.samples
 
 
 def rows_name(shard: PlannedShard) -> str:
@@ -68,14 +69,26 @@ def rows_name(shard: PlannedShard) -> str:
 
 
 def read_rows(folder: Folder, shard: PlannedShard) -> tuple[pa.Table, ShardFile]:
-    """The rows of a finished shard, refused files among them, and its description."""
-    description, rows = folder.read(rows_name(shard)).split(b"\n", 1)
+    """The rows of a finished shard, refused files among them, and its description.
+
+    Raises:
+        PipelineError: their file is damaged.
+    """
+    name = rows_name(shard)
     options = pyarrow.json.ParseOptions(explicit_schema=_ROWS_SCHEMA)
-    table = pyarrow.json.read_json(io.BytesIO(rows), parse_options=options)
-    return table, ShardFile(**json.loads(description))
+    try:
+        description, rows = folder.read(name).split(b"\n", 1)
+        file = ShardFile(**json.loads(description))
+        table = pyarrow.json.read_json(io.BytesIO(rows), parse_options=options)
+    except (ValueError, TypeError) as error:  # Arrow's errors of content are ValueErrors
+        raise PipelineError(
+            f"{folder}/{name} is damaged: {error}",
+            "delete it and run the same command again: its shard is made anew",
+        ) from error
+    return table, file
 
 
-class _TarStream(io.RawIOBase):
+class _Tar:
     """A tar that is made while it is read, so that no more of it than a megabyte is in memory.
 
     tarfile spends longer on a small member's header than the member takes to copy, and tells no offsets.
@@ -90,26 +103,18 @@ class _TarStream(io.RawIOBase):
     def __init__(self, task: ShardTask) -> None:
         self._task = task
         self._sha256 = hashlib.sha256()
-        self._chunks = self._hashed(self._joined())
         self.rows: list[dict[str, Any]] = []
         self.samples = self.bytes = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """The next part of the tar, about a megabyte whatever ``size`` asks for; empty at the end."""
-        return next(self._chunks, b"")
 
     @property
     def sha256(self) -> str:
         return self._sha256.hexdigest()
 
-    def _hashed(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytes]:
         # Hashing lets go of the interpreter's lock, so another thread does it beside the writing.
         with ThreadPoolExecutor(1) as thread:
             hashing = None
-            for chunk in chunks:
+            for chunk in self._joined():
                 if hashing is not None:
                     hashing.result()
                 hashing = thread.submit(self._sha256.update, chunk)

@@ -1,0 +1,193 @@
+"""A sweep on Ray Tune: each trial is a whole training by the train stage, and nothing stops one early.
+
+The trials' checkpoints and results are the stages' own and live in the runs' folders: Tune decides when
+and where a trial runs, and a killed sweep goes on by asking for it again.
+"""
+
+import contextlib
+import math
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cluster.session import Resources
+from cluster.train import train_on_ray
+from stages.ablate import Trial, evaluate_trial, run_trial
+from stages.errors import PipelineError
+from stages.train import TrainingStopped, TrainJob, train
+
+
+def concurrency(workers: int, trials_per_gpu: int, resources: Resources) -> int:
+    """How many trials run at the same time.
+
+    Raises:
+        PipelineError: not even one fits.
+    """
+    room = resources.room(1)
+    if resources.gpus and workers == 1:
+        room = min(resources.cpus, resources.gpus * trials_per_gpu)
+    if room < workers:
+        raise PipelineError(
+            f"a trial of {workers} workers does not fit: the cluster has room for {room}",
+            f"use --workers {room}" if room else "join a cluster with free CPUs",
+        )
+    return room // workers
+
+
+def sweep_on_ray(
+    trials: Sequence[Trial],
+    scratch: Path,
+    resources: Resources,
+    *,
+    workers: int = 1,
+    trials_per_gpu: int = 1,
+) -> Mapping[int, str]:
+    """Run all trials.
+
+    A trial with one worker runs in Tune's own process for it, which is kept for the next trial: starting
+    Ray Train inside it would cost half a minute each time. With several workers each trial is a Ray Train
+    run inside Tune.
+
+    Args:
+        trials: the sweep.
+        scratch: a folder that every machine sees, for what Tune writes; emptied afterwards.
+        resources: of the cluster.
+        workers: data-parallel workers of each trial.
+        trials_per_gpu: trials with one worker that share a GPU.
+
+    Returns:
+        What went wrong, by the trial's place in ``trials``.
+
+    Raises:
+        PipelineError: not even one trial fits.
+    """
+    from ray import tune
+
+    at_once = concurrency(workers, trials_per_gpu, resources)
+    cpus = max(1, resources.cpus // (at_once * workers))
+    storage = scratch / f"tune-{time.time_ns()}"
+    # A trial that is itself a Ray Train run holds next to nothing: its workers take the CPUs and GPUs. It
+    # may not ask for nothing at all.
+    needs: dict[str, float] = {"memory": 1 << 20}
+    if workers == 1:
+        needs = {"cpu": cpus, "gpu": 1 / trials_per_gpu if resources.gpus else 0}
+    trainable = tune.with_parameters(
+        _trial, trials=list(trials), workers=workers, cpus=cpus, resources=resources
+    )
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, needs),
+        param_space={"trial": tune.grid_search(list(range(len(trials))))},
+        tune_config=tune.TuneConfig(max_concurrent_trials=at_once, reuse_actors=workers == 1),
+        run_config=tune.RunConfig(
+            name="sweep",
+            storage_path=str(storage),
+            verbose=0,
+            # A process that died is started again, and its training goes on from its checkpoint.
+            failure_config=tune.FailureConfig(max_failures=3),
+        ),
+    )
+    try:
+        results = tuner.fit()
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+    failed = {}
+    for result in results:
+        said = str(result.error) if result.error else (result.metrics or {}).get("error", "")
+        if said:
+            failed[int(result.config["trial"])] = said
+    return failed
+
+
+def search_on_ray(
+    jobs: Sequence[TrainJob], scratch: Path, resources: Resources, *, trials_per_gpu: int = 1
+) -> list[float]:
+    """Train all jobs, but stop early (ASHA) those that fall behind.
+
+    For the choice of a learning rate only; what is stopped early proves nothing.
+
+    Args:
+        jobs: alike but for what is searched.
+        scratch: as for `sweep_on_ray`.
+        resources: of the cluster.
+        trials_per_gpu: as for `sweep_on_ray`.
+
+    Returns:
+        The last centre-crop top-1 error that each reached, percent; infinity of those that never
+        finished an epoch.
+
+    Raises:
+        PipelineError: not even one fits.
+    """
+    from ray import tune
+    from ray.tune.schedulers import ASHAScheduler
+
+    at_once = concurrency(1, trials_per_gpu, resources)
+    cpus = max(1, resources.cpus // at_once)
+    storage = scratch / f"tune-{time.time_ns()}"
+    epochs = max(job.recipe.epochs for job in jobs)
+    tuner = tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(_searched, jobs=list(jobs), cpus=cpus),
+            {"cpu": cpus, "gpu": 1 / trials_per_gpu if resources.gpus else 0},
+        ),
+        param_space={"job": tune.grid_search(list(range(len(jobs))))},
+        tune_config=tune.TuneConfig(
+            metric="error",
+            mode="min",
+            scheduler=ASHAScheduler(
+                time_attr="epoch",
+                max_t=epochs,
+                grace_period=max(1, epochs // 4),
+                reduction_factor=2,
+            ),
+            max_concurrent_trials=at_once,
+        ),
+        run_config=tune.RunConfig(name="search", storage_path=str(storage), verbose=0),
+    )
+    try:
+        results = tuner.fit()
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+    errors = [math.inf] * len(jobs)
+    for result in results:
+        if result.metrics and "error" in result.metrics:
+            errors[int(result.metrics["job"])] = float(result.metrics["error"])
+    return errors
+
+
+def _searched(config: dict[str, int], jobs: list[TrainJob], cpus: int) -> None:
+    """Runs in Tune's process for a trial."""
+    import torch
+    from ray import tune
+
+    torch.set_num_threads(cpus)
+
+    def report(epoch: int, error: float) -> None:
+        tune.report({"epoch": epoch, "error": error, "job": config["job"]})
+
+    # A rate at which the net never starts, or diverges, ends without a report: an answer, too.
+    with contextlib.suppress(TrainingStopped):
+        train(replace(jobs[config["job"]], loader_processes=cpus), on_epoch=report)
+
+
+def _trial(
+    config: dict[str, int], trials: list[Trial], workers: int, cpus: int, resources: Resources
+) -> dict[str, Any]:
+    """Runs in Tune's process for a trial."""
+    import torch
+
+    trial = trials[config["trial"]]
+    try:
+        if workers == 1:
+            torch.set_num_threads(cpus)
+            job = replace(trial.job, loader_processes=cpus)
+            run_trial(replace(trial, job=job))
+        else:
+            train_on_ray(trial.job, workers, resources, cpus=cpus)
+            evaluate_trial(trial, torch.device("cpu"))
+    except PipelineError as error:
+        return {"error": str(error)}  # trying again would end alike
+    return {"error": ""}

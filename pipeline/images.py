@@ -1,0 +1,121 @@
+"""The images that a command is about: found, and sharded where they are not yet."""
+
+import functools
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.progress import Progress
+from pipeline.shard import summary
+from pipeline.workspace import Workspace
+from stages import embedded
+from stages.dataset import is_dataset, mirror, read_info
+from stages.shard import SHARD_BYTES, shard
+from stages.sources import Source, check_source, open_source
+from stages.storage import is_url, open_folder
+from stages.workers import processes
+
+EMBEDDED = f"embedded-{len(embedded.CLASSES)}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The images that a command is about, before or after they were sharded.
+
+    Attributes:
+        dataset: where the data set is, or will be.
+        source: what to make it from; None where it is finished.
+        name: of the data set.
+        counts: images in each split.
+        classes: how many.
+        bytes: that the shards will take; 0 where they are there.
+    """
+
+    dataset: Path
+    source: Source | None
+    name: str
+    counts: dict[str, int]
+    classes: int
+    bytes: int
+
+
+def _embedded(workspace: Workspace, progress: Progress) -> str:
+    source = workspace.sources / EMBEDDED
+    with workspace.lock(EMBEDDED):
+        if not source.is_dir():
+            progress.line("shard", f"painting the embedded images into {source}")
+            embedded.generate(source)
+    return str(source)
+
+
+def check(data: str | None) -> None:
+    """Refuse what is no source of images, before anything is begun.
+
+    Raises:
+        PipelineError: see `stages.sources.check_source`.
+    """
+    if data is not None:
+        check_source(data)
+
+
+def find(
+    data: str | None, workspace: Workspace, progress: Progress, *, redo: bool = False
+) -> Found:
+    """Look at the images that a command is about.
+
+    Args:
+        data: a folder or a URL; None for the embedded images, which are painted if need be.
+        workspace: where data sets live.
+        progress: for what is said.
+        redo: forget a data set that was made of them before.
+
+    Raises:
+        PipelineError: see `stages.sources.open_source`.
+    """
+    where = data or _embedded(workspace, progress)
+    if is_url(where) and is_dataset(where):
+        return _mirrored(where, workspace, progress, redo)
+    dataset = Path(where).absolute() if is_dataset(where) else workspace.dataset(where)
+    if redo and data != str(dataset):
+        shutil.rmtree(dataset, ignore_errors=True)
+    if is_dataset(dataset):
+        progress.line("shard", f"finished before, skipped: {dataset}")
+        info = read_info(dataset)
+        return Found(dataset, None, info.name, info.counts, len(info.classes), 0)
+    source = open_source(where)
+    counts = {
+        split: sum(image.split == split for image in source.images) for split in ("train", "val")
+    }
+    size = sum(image.size for image in source.images)
+    return Found(dataset, source, source.name, counts, len(source.classes), size)
+
+
+def _mirrored(url: str, workspace: Workspace, progress: Progress, redo: bool) -> Found:
+    """A data set in an object store: its shards come when they are read."""
+    folder = open_folder(url)
+    info = read_info(folder)
+    root = workspace.mirror(info)
+    if redo:
+        shutil.rmtree(root, ignore_errors=True)
+    limit = mirror(url, root)
+    progress.line(
+        "shard",
+        f"{folder} is read as it is needed; at most {limit / 2**30:.1f} GiB of it are kept in {root}",
+    )
+    return Found(root, None, info.name, info.counts, len(info.classes), 0)
+
+
+def made(found: Found, workspace: Workspace, progress: Progress) -> Path:
+    """The data set, sharded now where it is not there yet."""
+    if found.source is None:
+        return found.dataset
+    with workspace.lock(found.dataset.name):
+        progress.line("shard", f"{found.name} -> {found.dataset}")
+        # No more processes than shards: a small set is done before they have started.
+        run = processes(max(1, min(found.bytes // SHARD_BYTES, os.cpu_count() or 1)))
+        count = functools.partial(progress.count, "shard")
+        info = shard(found.source, found.dataset, run=run, progress=count)
+        for line in summary(info):
+            progress.line("shard", line)
+    return found.dataset

@@ -1,0 +1,57 @@
+"""ablate: one trial of a sweep, a whole training with its tests, in one process.
+
+Trials of a sweep are paired by their seed: the same order of images, the same augmentation, and the same
+initial weights wherever two networks have a parameter of the same shape.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from stages.evaluate import Net, evaluate_part, read_evaluation, score
+from stages.recipe import Protocol
+from stages.train import OnEpoch, TrainJob, train
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A training and the protocols it is tested with."""
+
+    job: TrainJob
+    protocols: tuple[Protocol, ...]
+
+    @property
+    def missing(self) -> list[Protocol]:
+        """The protocols that it was not tested with yet."""
+        folder = self.job.results
+        return [name for name in self.protocols if read_evaluation(folder, name) is None]
+
+
+def run_trial(
+    trial: Trial, device: torch.device | None = None, on_epoch: OnEpoch | None = None
+) -> None:
+    """Train to the end and test; what is finished is not done again.
+
+    Raises:
+        PipelineError: see `stages.train.train` and `stages.evaluate.evaluate_part`.
+    """
+    train(trial.job, device, on_epoch)
+    evaluate_trial(trial, device)
+
+
+def evaluate_trial(trial: Trial, device: torch.device | None) -> None:
+    """Test what was trained, with the protocols that are missing.
+
+    Raises:
+        PipelineError: see `stages.evaluate.evaluate_part`.
+    """
+    job = trial.job
+    for protocol in trial.missing:
+        answers = evaluate_part(
+            [Net(job.recipe, job.weights)],
+            job.dataset,
+            protocol,
+            processes=job.loader_processes,
+            device=device,
+        )
+        score([answers], job.dataset, protocol, job.results)
