@@ -26,6 +26,7 @@ from stages.collate import collate
 from stages.dataset import read_info
 from stages.errors import PipelineError
 from stages.evaluate import Evaluation
+from stages.ledger import Ledger
 
 # A network has clearly learned where even the upper end of its error's interval is below this share of the
 # error of guessing.
@@ -92,8 +93,8 @@ def open_tracker(workspace: Workspace, uri: str | None) -> Tracker:
         return Tracker(uri) if uri else Tracker(workspace.tracking_uri, workspace.artifacts)
 
 
-def draw(workspace: Workspace, tracker: Tracker, progress: Progress) -> None:
-    """Make timeline, ledger and report anew from the tracking store."""
+def draw(workspace: Workspace, tracker: Tracker, progress: Progress) -> Ledger:
+    """Make timeline, ledger and report anew from the tracking store; returns the ledger."""
     measurements = tracker.measurements()
     ledger = read_ledger(tracker, measurements)
     with workspace.lock("report", wait=True):
@@ -102,6 +103,7 @@ def draw(workspace: Workspace, tracker: Tracker, progress: Progress) -> None:
         "collate",
         f"timeline, ledger and report from {len(measurements)} measurements in {workspace.report}",
     )
+    return ledger
 
 
 def _check_room(needed: int, workspace: Workspace) -> None:

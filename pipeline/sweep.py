@@ -20,6 +20,7 @@ from stages.dataset import read_info
 from stages.errors import PipelineError
 from stages.estimate import probe
 from stages.evaluate import default_device
+from stages.ledger_table import lines
 from stages.loader import steps_per_epoch
 
 
@@ -67,7 +68,11 @@ def sweep(paper: Paper, claims: Sequence[Claim], arms: Sequence[ArmRuns], option
                     runs.append(Run(of_seed, _name(setting, arm), recipes[arm.recipe.id]))
                     protocols.append(arm.protocols)
         failed = laboratory.sweep(runs, protocols)
-        draw(workspace, tracker, progress)
+        ledger = draw(workspace, tracker, progress)
+        keys = {claim.key for claim in claims}
+        asked = tuple(e for e in ledger.entries if e.claim.key in keys)
+        for line in lines(replace(ledger, entries=asked)):
+            progress.line("verdict", line)
     if failed:
         raise PipelineError(
             f"{len(failed)} of {len(runs)} trials did not end; the first: {next(iter(failed.values()))}",

@@ -12,11 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.claims.store import read_ledger
 from pipeline.papers.alexnet import PAPER, TOY_RECIPE
 from pipeline.papers.record import published_results
+from pipeline.tracking import Tracker
 from stages.claim import Arm, Claim, PublishedEffect, everywhere
 from stages.collate import Report, collate
-from stages.evaluate import Prediction, answers
+from stages.dataset import Dataset
+from stages.evaluate import Evaluation, Interval, Prediction, answers
 from stages.ledger import Entry, Ledger, make_ledger
 from stages.ledger_table import SCHEMA, lines
 from stages.measurement import Measurement
@@ -250,6 +253,50 @@ def test_averaged_networks_answer_in_whole_groups() -> None:
     assert entry.images.mcnemar == ()
     without_answers = only(make_ledger([claim], BASES, measured))
     assert without_answers.verdict == "not run"
+
+
+@pytest.mark.slow
+def test_the_ledger_comes_back_from_the_tracking_store(tmp_path: Path, dataset: Dataset) -> None:
+    """Two arms, three seeds and their answers, from MLflow alone."""
+    tracker = Tracker(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts")
+    labels = list(range(10))
+    for arm, wrong in ((LRN.with_it, 1), (LRN.without, 3)):
+        assert arm is not None
+        recipe = arm.recipe(TOY_RECIPE)
+        shares = np.eye(10, dtype=np.float32)
+        shares[:wrong] = np.roll(shares[:wrong], 5, axis=1)
+        kept = tmp_path / "ten_crop.parquet"
+        pq.write_table(kept_answers(shares, labels), kept)
+        error = Interval(10.0 * wrong, 0.0, 50.0)
+        for seed in range(3):
+            tags = {
+                "paper": "alexnet",
+                "year": "2012",
+                "model": "alexnet",
+                "nets": "1",
+                "profile": "toy",
+                "recipe_name": arm.name,
+                "recipe": recipe.id,
+                "dataset": "slice",
+                "dataset_digest": "0123456789ab",
+                "num_classes": "10",
+                "seed": str(seed),
+                "code": "abc",
+                "deviations": "",
+            }
+            command = tracker.command("ilsvrc/2012", "sweep", "key", {})
+            run = tracker.training(
+                command, f"{arm.name}-{seed}", recipe.resolved(), dataset.info, tags
+            )
+            tracker.evaluation(run, Evaluation("ten_crop", 10, error, error), kept)
+    again = Tracker(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts")
+    entry = only(read_ledger(again, again.measurements(), [LRN]))
+    assert entry.effect is not None
+    assert (entry.effect.value, entry.effect.pairs) == (pytest.approx(20), 3)
+    assert entry.verdict == "confirmed"
+    assert entry.images is not None
+    assert entry.images.mcnemar == (0.5, 0.5, 0.5)  # two images gained, none lost
+    assert all(m.url.startswith("http") for m in entry.with_it + entry.without)
 
 
 def test_p_is_corrected_over_all_tested_claims() -> None:
