@@ -1,9 +1,9 @@
 """collate: the timeline, the ledger and the report, from measurements and the official record alone.
 
 ``timeline.csv`` has one row a figure, published and reproduced, with the columns of `COLUMNS`;
-``timeline.svg`` and ``timeline.png`` are the picture; ``ledger.csv`` and ``ledger.parquet`` one row a
-claim and setting; ``forest-PAPER.svg`` and ``.png`` show those that were tested. ``index.html`` is the
-report, which needs no other file and no network. The same figures give the same bytes.
+``timeline.svg`` and ``.png`` are its picture. ``ledger.csv`` and ``ledger.parquet`` have one row a claim
+and setting; ``forest-PAPER.svg`` and ``.png`` are pictures of those tested. ``index.html`` is the report,
+which needs no other file and no network. The same figures give the same bytes.
 """
 
 import csv
