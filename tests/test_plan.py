@@ -247,7 +247,6 @@ def test_what_no_plan_can_be_made_of(paper: Paper, options, told: str) -> None:
     [
         (["--year", "2012", "--micro-batch", "0"], "--micro-batch 0 is no number of images"),
         (["--year", "all", "--recipe", "x"], "belongs to one paper|has no recipe 'x'"),
-        (["--year", "2012", "--plan", "--device", "foo"], "no device 'foo' is known"),
     ],
 )
 def test_the_command_line_says_so_too(
