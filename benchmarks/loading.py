@@ -1,6 +1,6 @@
 """Images per second and core of one loader process, against the loaders that people use.
 
-    python benchmarks/loading.py FOLDER_WITH_THE_OFFICIAL_ARCHIVES [--rounds 3] [--repeat 8] [--only NAME]
+    python -m benchmarks.loading FOLDER_WITH_THE_OFFICIAL_ARCHIVES [--rounds 3] [--repeat 8] [--only NAME]
 
 Each system decodes, takes a random resized crop of 224, mirrors half and makes batches of 64. Systems take
 turns, and the median over the rounds counts. What is compared is images per second of processor time, of
@@ -37,6 +37,7 @@ from torch.utils.data import DataLoader
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 
+from cluster.session import session
 from stages import loader
 from stages.augment import published
 from stages.augment.crops import training_crop
@@ -179,10 +180,16 @@ def mosaicml_streaming(data: Data) -> Iterator[int]:
 
 def ray_data(data: Data) -> Iterator[int]:
     """Ray Data runs on all CPUs that it is given: one, as the others have."""
+    with session():
+        yield from _ray_batches(data)
+
+
+def _ray_batches(data: Data) -> Iterator[int]:
     import ray
 
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.resource_limits.cpu = 1
 
     def convert(row):
         (encoded,) = (row[key] for key in ("jpg", "jpeg") if key in row)

@@ -111,6 +111,7 @@ class AlexNet(nn.Module):
         norms: dict[str, nn.Module],
         stem: tuple[int, int],
         pool_kernel: int,
+        pool_before_norm: bool,
         dropout: float,
         activation: Activation,
         bias: float,
@@ -135,6 +136,8 @@ class AlexNet(nn.Module):
         for name, (kernel, stride, padding, own_column) in convolutions.items():
             number = name[-1]
             steps = AFTER[preset].get(name, ("act",))
+            if pool_before_norm and "norm" in steps:
+                steps = "act", "pool", "norm", "within"
             if name in channels:
                 out = scaled(channels[name], width)
                 split = groups if own_column or (isolated and name != "conv1") else 1
@@ -198,6 +201,8 @@ def alexnet(
     lrn: bool | tuple[str, ...] = True,
     lrn_alpha: float | None = None,
     lrn_alpha_convention: AlphaConvention | None = None,
+    lrn_k: float | None = None,
+    pool_before_norm: bool = False,
     within_map_norm: bool | None = None,
     stem: tuple[int, int] = (11, 4),
     overlapping_pooling: bool = True,
@@ -228,6 +233,8 @@ def alexnet(
         lrn_alpha: α, by default 1e-4.
         lrn_alpha_convention: ``"divided"`` or ``"paper"``, see `LocalResponseNorm`; by default the
             preset's.
+        lrn_k: k, by default 2. Caffe's replications left it at 1.
+        pool_before_norm: ReLU, pool, norm in the layers with a norm, as in CaffeNet.
         within_map_norm: the second norm of layer 2; by default the preset's.
         stem: kernel and stride of conv1; (5, 2) suits images of 64 px.
         overlapping_pooling: pool 3x3 with stride 2, else 2x2 with stride 2 and equal map sizes
@@ -276,11 +283,15 @@ def alexnet(
     normalised = {"conv1", "conv2"} & channels.keys() if lrn is True else set(lrn or ())
     if absent := normalised - ({"conv1", "conv2"} & channels.keys()):
         raise ValueError(f"no local response normalisation can follow {sorted(absent)}")
-    if not normalised and (lrn_alpha is not None or lrn_alpha_convention is not None):
-        raise ValueError("lrn_alpha and lrn_alpha_convention do nothing without lrn")
+    constants = (lrn_alpha, lrn_alpha_convention, lrn_k)
+    if not normalised and (pool_before_norm or constants != (None, None, None)):
+        raise ValueError(
+            "lrn_alpha, lrn_alpha_convention, lrn_k and pool_before_norm do nothing without lrn"
+        )
     norms: dict[str, nn.Module] = {
         f"norm{name[-1]}": LocalResponseNorm(
             alpha=1e-4 if lrn_alpha is None else lrn_alpha,
+            k=2.0 if lrn_k is None else lrn_k,
             groups=columns if preset == "authors" or isolated else 1,
             alpha_convention=lrn_alpha_convention
             or ("divided" if preset == "authors" else "paper"),
@@ -304,6 +315,7 @@ def alexnet(
         norms=norms,
         stem=stem,
         pool_kernel=3 if overlapping_pooling else 2,
+        pool_before_norm=pool_before_norm,
         dropout=dropout,
         activation=activation,
         bias=bias if bias is not None else float(activation == "relu"),
@@ -328,14 +340,15 @@ FIDELITY = {
             "same",
             "norm and pool before ReLU in layer 1, a within-map norm in layer 2",
             "layers-145.cfg",
-            "preset='paper' follows the text, which differs",
+            "preset='paper' follows the text, which differs; pool_before_norm=True is CaffeNet's",
         ),
         Fidelity(
             "local response normalisation",
             "same",
             "n=5, α=1e-4 (divided by n as run), β=0.75, k=2, inside each column",
             "§3.3; layer-params-145.cfg",
-            "preset='paper': α as in the formula, over all channels",
+            "preset='paper': α as in the formula, over all channels; Caffe's replications are "
+            "preset='paper', lrn_alpha_convention='divided', lrn_k=1",
         ),
         Fidelity("activation", "same", "ReLU", "§3.1"),
         Fidelity("pooling", "same", "max, 3x3 with stride 2", "§3.4"),

@@ -43,6 +43,8 @@ class Options:
     """Data-parallel workers of each trial (default: 1)."""
     trials_per_gpu: int = 1
     """Trials that share a GPU."""
+    search: bool = False
+    """First search each arm's own learning rate (five rates, hopeless ones stopped early by ASHA)."""
     tracking_uri: str | None = None
     """An MLflow server (default: a database in the workspace)."""
     plan: bool = False

@@ -1,5 +1,6 @@
 """The images that a command is about: found, and sharded where they are not yet."""
 
+import functools
 import os
 import shutil
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from pipeline.progress import Progress
 from pipeline.shard import summary
 from pipeline.workspace import Workspace
 from stages import embedded
-from stages.dataset import is_dataset, read_info
+from stages.dataset import is_dataset, mirror, read_info
 from stages.shard import SHARD_BYTES, shard
 from stages.sources import Source, check_source, open_source
+from stages.storage import is_url, open_folder
 from stages.workers import processes
 
 EMBEDDED = f"embedded-{len(embedded.CLASSES)}"
@@ -72,7 +74,9 @@ def find(
         PipelineError: see `stages.sources.open_source`.
     """
     where = data or _embedded(workspace, progress)
-    dataset = Path(where).absolute() if is_dataset(Path(where)) else workspace.dataset(where)
+    if is_url(where) and is_dataset(where):
+        return _mirrored(where, workspace, progress, redo)
+    dataset = Path(where).absolute() if is_dataset(where) else workspace.dataset(where)
     if redo and data != str(dataset):
         shutil.rmtree(dataset, ignore_errors=True)
     if is_dataset(dataset):
@@ -87,6 +91,21 @@ def find(
     return Found(dataset, source, source.name, counts, len(source.classes), size)
 
 
+def _mirrored(url: str, workspace: Workspace, progress: Progress, redo: bool) -> Found:
+    """A data set in an object store: its shards come when they are read."""
+    folder = open_folder(url)
+    info = read_info(folder)
+    root = workspace.mirror(info)
+    if redo:
+        shutil.rmtree(root, ignore_errors=True)
+    limit = mirror(url, root)
+    progress.line(
+        "shard",
+        f"{folder} is read as it is needed; at most {limit / 2**30:.1f} GiB of it are kept in {root}",
+    )
+    return Found(root, None, info.name, info.counts, len(info.classes), 0)
+
+
 def made(found: Found, workspace: Workspace, progress: Progress) -> Path:
     """The data set, sharded now where it is not there yet."""
     if found.source is None:
@@ -95,7 +114,8 @@ def made(found: Found, workspace: Workspace, progress: Progress) -> Path:
         progress.line("shard", f"{found.name} -> {found.dataset}")
         # No more processes than shards: a small set is done before they have started.
         run = processes(max(1, min(found.bytes // SHARD_BYTES, os.cpu_count() or 1)))
-        info = shard(found.source, found.dataset, run=run, progress=progress.count)
+        count = functools.partial(progress.count, "shard")
+        info = shard(found.source, found.dataset, run=run, progress=count)
         for line in summary(info):
             progress.line("shard", line)
     return found.dataset

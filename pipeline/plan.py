@@ -149,7 +149,7 @@ class Planner:
         steps = self.steps(papers, profile)
         for paper in papers:
             progress.line("plan", f"{paper.year} {paper.system}: {paper.title}")
-            progress.line("plan", f"the authors took {paper.hardware}")
+            progress.line("plan", f"the authors' hardware and time: {paper.hardware}")
             _, recipe = paper.recipe(profile, self._options.recipe)
             for step in steps:
                 if step.paper is paper:
@@ -177,7 +177,7 @@ class Planner:
             "plan",
             f"  {duration(step.seconds)} at {step.workers / cost.seconds:,.0f} images/s on "
             f"{step.workers} x {cost.device} ({how}, loading left out); "
-            f"about {cost.memory(at_once) / 2**30:.1f} GiB of memory on each",
+            f"about {_bytes(cost.memory(at_once))} of memory on each",
         )
 
     def _say_total(self, steps: Sequence[Step], progress: Progress) -> None:
@@ -201,8 +201,8 @@ class Planner:
             )
         progress.line(
             "plan",
-            f"disk: {self._shard_bytes / 2**30:.1f} GiB of shards to write, "
-            f"up to {self.checkpoint_bytes(steps) / 2**30:.1f} GiB of checkpoints",
+            f"disk: {_bytes(self._shard_bytes)} of shards to write, "
+            f"up to {_bytes(self.checkpoint_bytes(steps))} of checkpoints",
         )
 
     def _cost(self, recipe: Recipe) -> Cost:
@@ -224,3 +224,7 @@ def _quantity(value: float) -> str:
         if value >= factor:
             return f"{value / factor:.3g} {prefix}"
     return f"{value:,.0f} "
+
+
+def _bytes(value: int) -> str:
+    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"

@@ -45,11 +45,11 @@ class Progress:
         self._console.print(f"{stage:<9} {text}")
         sys.stdout.flush()
 
-    def count(self, what: str, done: int, of: int) -> None:
-        """Progress of counting work in the shard stage."""
+    def count(self, stage: str, what: str, done: int, of: int) -> None:
+        """Progress of counting work."""
         if done == of or time.monotonic() - self._printed >= LINE_SECONDS:
             self._printed = time.monotonic()
-            self.line("shard", f"{what} {done:,}/{of:,}")
+            self.line(stage, f"{what} {done:,}/{of:,}")
 
     def record(self, record: Record) -> None:
         """Show a record of a training's journal."""

@@ -4,6 +4,7 @@ python -m pipeline.shard SRC DEST
 """
 
 import contextlib
+import functools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def _shard(options: Options) -> None:
                 resize=resize,
                 check_pixels=options.check_pixels,
                 run=run,
-                progress=progress.count,
+                progress=functools.partial(progress.count, "shard"),
             )
         for line in summary(info):
             progress.line("shard", line)

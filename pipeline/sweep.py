@@ -1,6 +1,7 @@
 """A sweep: the runs of all arms of some claims, at the same time, and the verdicts."""
 
 import contextlib
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,11 +15,12 @@ from pipeline.progress import Progress, duration
 from pipeline.reproduce import draw, open_tracker
 from pipeline.runs import Run, Setting, named
 from pipeline.workspace import Workspace
-from stages.claim import Claim
+from stages.claim import Claim, scaled_rates
 from stages.dataset import read_info
 from stages.errors import PipelineError
 from stages.estimate import probe
 from stages.evaluate import default_device
+from stages.ledger_table import lines
 from stages.loader import steps_per_epoch
 
 
@@ -49,16 +51,28 @@ def sweep(paper: Paper, claims: Sequence[Claim], arms: Sequence[ArmRuns], option
             workspace, tracker, progress, launchers.Lazy(launcher, stack), options.execution
         )
         setting = Setting(paper, options.profile, dataset, read_info(dataset), seed=0)
+        recipes = {arm.recipe.id: arm.recipe for arm in arms}
+        if options.search:
+            for arm in arms:
+                factor = laboratory.best_rate(
+                    Run(setting, _name(setting, arm), arm.recipe),
+                    functools.partial(scaled_rates, arm.recipe),
+                )
+                recipes[arm.recipe.id] = scaled_rates(arm.recipe, factor)
         runs, protocols = [], []
         # Seeds outermost: a sweep that is stopped has whole pairs.
         for seed in range(max(arm.seeds for arm in arms)):
             for arm in arms:
                 if seed < arm.seeds:
                     of_seed = replace(setting, seed=seed)
-                    runs.append(Run(of_seed, _name(setting, arm), arm.recipe))
+                    runs.append(Run(of_seed, _name(setting, arm), recipes[arm.recipe.id]))
                     protocols.append(arm.protocols)
         failed = laboratory.sweep(runs, protocols)
-        draw(workspace, tracker, progress)
+        ledger = draw(workspace, tracker, progress)
+        keys = {claim.key for claim in claims}
+        asked = tuple(e for e in ledger.entries if e.claim.key in keys)
+        for line in lines(replace(ledger, entries=asked)):
+            progress.line("verdict", line)
     if failed:
         raise PipelineError(
             f"{len(failed)} of {len(runs)} trials did not end; the first: {next(iter(failed.values()))}",

@@ -3,6 +3,7 @@
 python -m pipeline.verify DEST
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -36,7 +37,12 @@ def _verify(options: Options) -> None:
     from stages.verify import verify
 
     with Progress() as progress, runner(options.launcher, options.workers) as run:
-        findings = verify(options.dataset, decode=options.decode, run=run, progress=progress.count)
+        findings = verify(
+            options.dataset,
+            decode=options.decode,
+            run=run,
+            progress=functools.partial(progress.count, "verify"),
+        )
         for finding in findings:
             progress.line("found", str(finding))
         if findings:

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from stages.dataset import DatasetInfo
 from stages.errors import PipelineError
 from stages.sources import fingerprint
+from stages.storage import is_url, open_folder
 
 # Where a job on a cluster finds its workspace, whose own folder is a temporary copy of the code.
 VARIABLE = "PIPELINE_WORKSPACE"
@@ -70,13 +72,18 @@ class Workspace:
         """The default tracking store: a file in the workspace."""
         return f"sqlite:///{self.root / 'mlflow.db'}"
 
+    @property
+    def has_runs(self) -> bool:
+        """Whether something was recorded here."""
+        return (self.root / "mlflow.db").is_file()
+
     def check_runs(self) -> None:
         """See that something was recorded here.
 
         Raises:
             PipelineError: nothing was.
         """
-        if not (self.root / "mlflow.db").is_file():
+        if not self.has_runs:
             raise PipelineError(
                 f"{self.root} has no runs yet", "run `make demo` first, or name another --workspace"
             )
@@ -88,13 +95,15 @@ class Workspace:
 
     def dataset(self, source: str) -> Path:
         """Where the shards of a source, a folder or a URL, belong: its name and a fingerprint."""
-        last = (
-            source.rstrip("/").rsplit("/", 1)[-1]
-            if "://" in source
-            else Path(source).resolve().name
-        )
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", last)
-        return self.root / "datasets" / f"{name}-{fingerprint(source)}"
+        name = open_folder(source).name if is_url(source) else Path(source).resolve().name
+        return self._dataset(name, fingerprint(source))
+
+    def mirror(self, info: DatasetInfo) -> Path:
+        """Where the shards of a finished data set elsewhere are kept while they are needed."""
+        return self._dataset(info.name, info.manifest_sha256[:12])
+
+    def _dataset(self, name: str, identity: str) -> Path:
+        return self.root / "datasets" / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{identity}"
 
     def run(self, name: str) -> Path:
         """The folder of a run."""

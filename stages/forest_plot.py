@@ -25,6 +25,7 @@ from stages.plot_style import (
     marker,
     rendered,
 )
+from stages.verdict import Effect
 
 # Told apart by shape and fill, too.
 _VERDICTS: dict[str, dict[str, Any]] = {
@@ -36,7 +37,7 @@ _PUBLISHED = marker("|", 13, WINNER, markeredgewidth=2, zorder=5)
 _LOGGED = marker("^", 5, WINNER, markerfacecolor=PAPER, markeredgewidth=1.2, zorder=5)
 
 # Inches.
-_WIDTH, _LEFT, _RIGHT = 9.0, 2.75, 6.6
+_WIDTH, _LEFT, _RIGHT = 9.0, 2.05, 6.45
 _ROW, _HEAD, _FOOT, _NEXT_HEAD, _LEGEND = 0.3, 0.62, 0.42, 0.3, 0.42
 # An interval may be so many times as wide as what is shown of the effects.
 _CLIP = 3.0
@@ -107,13 +108,15 @@ def _draw(axes: Axes, rows: Sequence[Entry], unit: str) -> None:
             if published := published_effect(claim, logged=logged):
                 axes.plot(published.value, y, **mark)
         axes.plot(effect.value, y, **style)
-        where = f"{setting.profile}, {_short(setting.dataset, 14)}"
-        axes.text(-0.02, y, claim.id, transform=beside, ha="right", va="bottom")
-        axes.text(-0.02, y, where, transform=beside, ha="right", va="top", color=MUTED, size=6.5)
+        where = _short(setting.told, 34)
+        axes.text(-0.02, y - 0.12, claim.id, transform=beside, ha="right", va="center")
+        axes.text(
+            -0.02, y + 0.27, where, transform=beside, ha="right", va="center", color=MUTED, size=6.5
+        )
         axes.text(
             1.02,
             y,
-            f"{effect.value:+.2f}{_interval(entry)}, {_pairs(effect.pairs)}, {entry.verdict}",
+            f"{_told(effect)}, {entry.verdict}",
             transform=beside,
             va="center",
             color=style["color"],
@@ -121,15 +124,14 @@ def _draw(axes: Axes, rows: Sequence[Entry], unit: str) -> None:
         )
 
 
-def _interval(entry: Entry) -> str:
-    effect = entry.effect
-    if effect is None or effect.pairs == 1:
-        return ""
-    return f" ({effect.low:+.2f} to {effect.high:+.2f})"
-
-
-def _pairs(number: int) -> str:
-    return f"{number} pair" if number == 1 else f"{number} pairs"
+def _told(effect: Effect) -> str:
+    if effect.pairs == 1:
+        text = f"{effect.value:+.2f}, 1 pair"
+    else:
+        text = (
+            f"{effect.value:+.2f} ({effect.low:+.2f} to {effect.high:+.2f}), {effect.pairs} pairs"
+        )
+    return text.replace("-", "−")
 
 
 def _range(rows: Sequence[Entry]) -> tuple[float, float]:
@@ -161,8 +163,8 @@ def _legend(figure: Figure, entries: Sequence[Entry]) -> None:
         shown += [("authors' log", _LOGGED)]
     handles = [Line2D([], [], label=label, **style) for label, style in shown]
     if any(entry.claim.expects == "equivalent" for entry in entries):
-        band = Line2D([], [], color=RULE, linewidth=7, label="taken for no difference")
-        handles.append(band)
+        style = marker("s", 7, RULE)
+        handles.append(Line2D([], [], label="taken for no difference", **style))
     figure.legend(
         handles=handles,
         loc="lower left",

@@ -39,13 +39,24 @@ _IMAGES_AT_ONCE = 4096
 
 @dataclass(frozen=True, order=True)
 class Setting:
-    """Where a claim was tested: what two runs must share to be compared."""
+    """Where a claim was tested: what two runs must share to be compared.
+
+    Attributes:
+        searched: each arm had its own learning rate, searched for it.
+    """
 
     profile: str
     dataset: str
     dataset_digest: str
     num_classes: int
     n: int
+    searched: bool = False
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        rates = ", rates searched" if self.searched else ""
+        return f"{self.profile}, {self.dataset}{rates}"
 
 
 @dataclass(frozen=True)
@@ -102,6 +113,7 @@ def make_ledger(
     bases: Bases,
     measurements: Iterable[Measurement],
     answers: Answers = lambda _: None,
+    searched: Mapping[tuple[str, str], str] | None = None,
 ) -> Ledger:
     """Compute every entry.
 
@@ -110,13 +122,24 @@ def make_ledger(
         bases: the recipes that their arms change.
         measurements: all of the store. Of two of the same setting and seed the later counts.
         answers: without it there is no view of single images, and no verdict on averaged networks.
+        searched: ids of the recipes with searched learning rates, by the id of the arm's own recipe
+            and the data's digest.
     """
+    searched = searched or {}
     measured: dict[tuple[str, str, str, str], dict[Setting, dict[int, Measurement]]] = defaultdict(
         lambda: defaultdict(dict)
     )
     for m in sorted(measurements, key=lambda m: (m.finished_at, m)):
         setting = Setting(m.profile, m.dataset, m.dataset_digest, m.num_classes, m.n)
         measured[m.profile, m.recipe_id, m.protocol, m.metric][setting][m.seed] = m
+    for (profile, recipe_id, protocol, metric), settings in list(measured.items()):
+        for (arm, data), best in searched.items():
+            if best == recipe_id:
+                measured[profile, arm, protocol, metric] |= {
+                    replace(setting, searched=True): runs
+                    for setting, runs in settings.items()
+                    if setting.dataset_digest == data and not setting.searched
+                }
 
     def side(claim: Claim, arm: Arm, profile: str) -> _Side:
         recipe = recipe_of(claim, arm, bases, profile)
@@ -143,6 +166,7 @@ def make_ledger(
         for recipe in recipes.values()
         if isinstance(recipe, Recipe)
     }
+    tested |= {best for (arm, _), best in searched.items() if arm in tested}
     return Ledger(_corrected(entries), frozenset(tested - published))
 
 
@@ -183,7 +207,7 @@ def _entries(
             return []
     in_epochs = claim.metric == "epochs_to_train_error_25"
     effect = paired_effect(*figures, resolution=1.0 if in_epochs else 100 / setting.n)
-    verdict, reason = judge(effect, claim.expects, claim.margin, claim.seeds // size)
+    verdict, reason = judge(effect, claim.expects, claim.margin, claim.seeds)
     published = published_effect(claim, logged=False) or published_effect(claim, logged=True)
     aim = claim.margin if claim.expects == "equivalent" else published.value if published else 0.0
     needed = seeds_needed(effect, aim, claim.expects)
@@ -194,7 +218,7 @@ def _entries(
             setting,
             verdict,
             reason,
-            _command(claim, setting.profile, setting.dataset, len(in_order[0])),
+            _command(claim, setting.profile, setting, effect.pairs),
             effect,
             None if right[0] is None or right[1] is None else compare_answers(right[0], right[1]),
             None if needed is None else needed * size,
@@ -268,13 +292,15 @@ def _untested(claim: Claim) -> Entry:
     return Entry(claim, None, "not run", partly, _command(claim, runnable[0]))
 
 
-def _command(claim: Claim, profile: str, dataset: str = "", runs: int = 0) -> str:
+def _command(claim: Claim, profile: str, setting: Setting | None = None, pairs: int = 0) -> str:
     command = f"python -m pipeline.ablate --paper {claim.paper} --claims {claim.id}"
     command += f" --profile {profile}"
-    if runs > claim.seeds:
-        command += f" --seeds {runs}"
-    if dataset and not dataset.startswith("embedded-"):
-        command += f" --data PATH/{dataset}"
+    if pairs > claim.seeds:
+        command += f" --seeds {pairs}"
+    if setting and setting.searched:
+        command += " --search"
+    if setting and not setting.dataset.startswith("embedded-"):
+        command += f" --data PATH/{setting.dataset}"
     return command
 
 

@@ -42,6 +42,7 @@ SCHEMA = pa.schema(
         ("dataset", _TEXT),
         ("dataset_digest", _TEXT),
         ("num_classes", _COUNT),
+        ("rates_searched", pa.bool_()),  # each arm has its own learning rate
         ("protocol_with_it", _TEXT),
         ("protocol_without", _TEXT),
         ("error_with_it", _NUMBER),  # mean over the runs, of single networks
@@ -52,7 +53,7 @@ SCHEMA = pa.schema(
         ("sd", _NUMBER),  # of the pairs' differences
         ("pairs", _COUNT),
         ("runs", _COUNT),  # of each arm
-        ("runs_wanted", _COUNT),
+        ("pairs_wanted", _COUNT),
         ("runs_needed", _COUNT),  # to decide the published effect here; null: unknown, or too many
         ("n_images", _COUNT),
         ("images_low", _NUMBER),  # 95 %, bootstrap over seeds and images
@@ -96,7 +97,7 @@ def lines(ledger: Ledger) -> list[str]:
         rows.append(
             (
                 entry.claim.key,
-                f"{setting.profile}, {setting.dataset}" if setting else "",
+                setting.told if setting else "",
                 _number(published_effect(entry.claim, logged=False)),
                 _number(published_effect(entry.claim, logged=True)),
                 f"{effect.value:+.2f}" if effect else "",
@@ -146,7 +147,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "metric": claim.metric,
         "expects": claim.expects,
         "margin": claim.margin if claim.expects == "equivalent" else None,
-        "runs_wanted": claim.seeds,
+        "pairs_wanted": claim.seeds,
         "runs_needed": entry.runs_needed,
         "p": entry.p,
         "p_holm": entry.p_holm,
@@ -176,6 +177,7 @@ def _row(entry: Entry) -> dict[str, Any]:
             "dataset_digest": setting.dataset_digest,
             "num_classes": setting.num_classes,
             "n_images": setting.n,
+            "rates_searched": setting.searched,
             "protocol_with_it": entry.with_it[0].protocol,
             "protocol_without": entry.without[0].protocol,
             "error_with_it": _mean(entry.with_it),

@@ -27,6 +27,11 @@ _READ_AHEAD = 4 << 20  # bytes a request, where a file in an object store is rea
 _OPEN_FILES = 64
 
 
+def is_url(where: str) -> bool:
+    """Whether it names something that is not on this machine's disks."""
+    return _SCHEME.match(where.removeprefix("file://")) is not None
+
+
 def open_folder(where: Path | str) -> "Folder":
     """A folder by its path or URL; it need not exist yet.
 

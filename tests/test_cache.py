@@ -13,6 +13,7 @@ from stages.loader import Images, training_batches
 from stages.shard import shard
 from stages.sources import open_source
 from stages.storage import Folder, open_folder
+from tests.conftest import command
 from tests.test_loader import RECIPE, assert_equal
 
 
@@ -159,3 +160,27 @@ def test_a_folder_that_somebody_left_in_the_middle(
     (root / ".train-000000.tar.ab.partial").write_bytes(b"half")
     assert Dataset(root).samples("train").read(0) == dataset.samples("train").read(0)
     assert kept(root) == dataset.info.shards[0].bytes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["data set", "archives"])
+def test_a_run_on_images_in_an_object_store(
+    dataset: Dataset, source: Path, bucket: str, tmp_path: Path, form: str
+) -> None:
+    """What it measures is what a run on local images measures."""
+    here = {"data set": dataset.root, "archives": source}[form]
+    there = open_folder(bucket)
+    for path in here.iterdir():
+        there.write_atomic(path.name, path.read_bytes())
+    said = []
+    for where in (here, bucket):
+        workspace = tmp_path / f"workspace-{len(said)}"
+        done = command(
+            "pipeline.run",
+            *("--year", 2012, "--launcher", "inline", "--data", where, "--workspace", workspace),
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        said.append([line for line in done.stdout.splitlines() if line.startswith("result")])
+    assert len(said[0]) > 0
+    for local, remote in zip(*said, strict=True):
+        assert remote.split("n=42")[1] == local.split("n=42")[1]

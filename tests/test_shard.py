@@ -339,6 +339,24 @@ def test_other_peoples_files_are_left_alone(source: Path, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_pixels_once_looked_at_are_not_looked_at_again(source: Path, tmp_path: Path) -> None:
+    found = open_source(source)
+    expected = shard(found, tmp_path / "whole", shard_bytes=50_000)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(what: str, done: int, of: int) -> None:
+        if what == "pixel statistics":
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        shard(found, tmp_path / "data", shard_bytes=50_000, progress=stop)
+    for path in (tmp_path / "data").glob("train-*.tar"):
+        path.write_bytes(b"")  # which nobody could find a mean in
+    assert shard(found, tmp_path / "data", shard_bytes=50_000) == expected
+
+
 def test_two_runs_at_once_in_one_folder(source: Path, tmp_path: Path) -> None:
     found = open_source(source)
 

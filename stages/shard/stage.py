@@ -7,6 +7,7 @@ full, goes on with the missing shards, and the outcome has the same bytes as if 
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import io
 import json
@@ -36,6 +37,7 @@ from stages.dataset import (
 from stages.errors import PipelineError
 from stages.shard.plan import SHARD_BYTES, PlannedShard, fingerprint, plan
 from stages.shard.quality import Resize
+from stages.shard.spool import spool, spooled_bytes
 from stages.shard.statistics import pixel_statistics
 from stages.shard.write import WORK, ShardTask, read_rows, rows_name, write_shard
 from stages.sources import Source
@@ -149,6 +151,9 @@ def _write_missing(
     source: Source, folder: Folder, tasks: Sequence[ShardTask], run: Runner, progress: Progress
 ) -> None:
     missing = _missing(folder, tasks)
+    if missing:
+        laid_out = spool(folder, tasks, run, functools.partial(progress, "images laid out"))
+        missing = _missing(folder, laid_out)
     total = len(source.images)
     done = total - sum(len(task.shard.samples) for task in missing)
     refused = sum(len(_refused(read_rows(folder, item)[0])) for item in _finished(folder, tasks))
@@ -178,9 +183,8 @@ def _check_room(folder: Folder, missing: Sequence[ShardTask]) -> None:
     if folder.path is None:
         return
     # A tar pads a member to 512 bytes and gives it and its label a header each.
-    needed = sum(task.shard.source_bytes + 2048 * len(task.shard.samples) for task in missing) + (
-        64 << 20
-    )
+    shards = sum(task.shard.source_bytes + 2048 * len(task.shard.samples) for task in missing)
+    needed = shards + spooled_bytes(missing) + (64 << 20)
     standing = next(path for path in (folder.path, *folder.path.parents) if path.exists())
     free = shutil.disk_usage(standing).free
     if free < needed:

@@ -4,6 +4,7 @@ All sums are whole numbers, so they are the same in whatever order and by howeve
 added up.
 """
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from stages.dataset import Statistics
 from stages.errors import PipelineError
-from stages.images import decode_square
+from stages.shard.write import WORK
 from stages.storage import Folder
 from stages.workers import Runner
 
@@ -30,6 +31,7 @@ class _Task:
     folder: Folder
     spans: pa.Table  # key, shard, offset, size
     side: int
+    result: str  # file that the sums are kept in, for a run that goes on
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def pixel_statistics(
     side = min(MEAN_IMAGE_SIDE, int(np.median(short_sides)))
     spans = train.select(["key", "shard", "offset", "size"])
     tasks = [
-        _Task(folder, spans.slice(start, _IMAGES_A_TASK), side)
+        _Task(folder, spans.slice(start, _IMAGES_A_TASK), side, f"{WORK}/sums-{start:06d}.npz")
         for start in range(0, len(spans), _IMAGES_A_TASK)
     ]
     images = 0
@@ -92,16 +94,32 @@ def pixel_statistics(
 
 
 def _sum(task: _Task) -> _Sums:
+    """Sums over some images, or what an earlier run found. Runs in a worker."""
+    if not task.folder.exists(task.result):
+        sums = _add_up(task)
+        packed = io.BytesIO()
+        np.savez(packed, pixels=sums.pixels, products=sums.products)
+        task.folder.write_atomic(task.result, packed.getvalue())
+        return sums
+    found = np.load(io.BytesIO(task.folder.read(task.result)), allow_pickle=False)
+    return _Sums(len(task.spans), found["pixels"], found["products"])
+
+
+def _add_up(task: _Task) -> _Sums:
+    # Here and not above: torch takes seconds to import, and writing shards does not need it.
+    from stages.decode import centre_square, decode
+
     pixels = np.zeros((3, task.side, task.side), np.int64)
     products = np.zeros((3, 3), np.int64)
     for row in task.spans.to_pylist():
         data = task.folder.read(row["shard"], row["offset"], row["size"])
         try:
-            square = decode_square(data, task.side, row["key"])
+            image = decode(data, row["key"], at_least=task.side)
         except PipelineError as error:
             raise PipelineError(
                 error.problem, "delete the data set and make it again with --check-pixels"
             ) from error
+        square = centre_square(image, task.side).numpy()
         pixels += square
         # Exact in float64: sums of whole numbers far below 2^53.
         flat = square.reshape(3, -1).astype(np.float64)

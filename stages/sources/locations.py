@@ -73,7 +73,8 @@ class ParquetRow:
     """The ``image.bytes`` of one row.
 
     A row group is the least that Parquet lets one read. The last ones read are kept, so rows are best
-    read row group by row group; in any other order each image costs a whole row group.
+    read row group by row group; in any other order each image costs a whole row group, hence
+    `stages.shard.spool`.
     """
 
     folder: Folder

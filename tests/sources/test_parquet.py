@@ -10,8 +10,17 @@ import pytest
 
 from stages.dataset import ImageClass
 from stages.errors import PipelineError
+from stages.shard import shard
 from stages.sources import check_source, open_source
-from tests.sources.originals import Original, Originals, refused, refused_at_once
+from stages.verify import verify
+from tests.sources.originals import (
+    Original,
+    Originals,
+    contents,
+    expected,
+    refused,
+    refused_at_once,
+)
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -155,3 +164,22 @@ def test_a_row_without_bytes_is_an_error_when_read(originals: Originals, tmp_pat
     image = next(image for image in open_source(tmp_path).images if image.key == "x")
     with pytest.raises(PipelineError, match="no image bytes, only a path"):
         image.read()
+
+
+def test_shuffled_shards_read_each_row_group_once(originals: Originals, tmp_path: Path) -> None:
+    """15 row groups of ten images: read for each image they would come to ten times the source."""
+    _write_both(tmp_path / "source", originals)
+    size = sum(path.stat().st_size for path in (tmp_path / "source").rglob("*.parquet"))
+    found = open_source(tmp_path / "source")
+    before = _bytes_read()
+    shard(found, tmp_path / "data", shard_bytes=50_000)
+    assert _bytes_read() - before < 5 * size  # source, copies, and shards for the pixel statistics
+    assert verify(tmp_path / "data") == []
+    again = open_source(tmp_path / "data")
+    assert contents(again) == expected(originals)
+    rows = pq.read_table(tmp_path / "data" / "manifest.parquet", columns=["source"])
+    assert all(".parquet:" in name for name in rows["source"].to_pylist())
+
+
+def _bytes_read() -> int:
+    return int(Path("/proc/self/io").read_text().split()[1])

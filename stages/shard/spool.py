@@ -1,0 +1,118 @@
+"""Images that can only be had in long stretches, laid out beside the shards before they are shuffled.
+
+A row group is the least that Parquet gives. Shards are drawn from the whole source, so each would read
+nearly every row group for an image or two: a hundred times the source. Here every row group is read once,
+and its images are written as they are, to be found again by their places. It takes the source's room once
+more until the data set is finished.
+"""
+
+import io
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from stages.shard.plan import PlannedSample
+from stages.shard.write import WORK, ShardTask
+from stages.sources.locations import Location, ParquetRow, Span
+from stages.storage import Folder
+from stages.workers import Runner
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """An image that was laid out: read from there, and told of as before."""
+
+    source: Location
+    copy: Span
+
+    @property
+    def size(self) -> int:
+        """As it was known before; the plan was made by it."""
+        return self.source.size
+
+    def read(self) -> bytes:
+        """The copy."""
+        return self.copy.read()
+
+    def origin(self, name: str) -> str:
+        """The source's."""
+        return self.source.origin(name)
+
+
+@dataclass(frozen=True)
+class _Task:
+    folder: Folder
+    name: str
+    rows: tuple[ParquetRow, ...]
+
+
+def spooled_bytes(tasks: Sequence[ShardTask]) -> int:
+    """About how much room `spool` takes."""
+    return sum(row.size for row in _rows(tasks))
+
+
+def spool(
+    folder: Folder, tasks: Sequence[ShardTask], run: Runner, progress: Callable[[int, int], None]
+) -> list[ShardTask]:
+    """Lay out what the tasks would read row group by row group.
+
+    Args:
+        folder: of the data set that is being made; what is there from an earlier run is used.
+        tasks: all shards.
+        run: who reads.
+        progress: called with how many images are done, and of how many.
+
+    Returns:
+        The same tasks, with the places of the copies.
+
+    Raises:
+        PipelineError: the source cannot be read, or the folder not written.
+    """
+    files: dict[tuple[Folder, str], list[ParquetRow]] = defaultdict(list)
+    for row in _rows(tasks):
+        files[row.folder, row.file].append(row)
+    layouts = {f"{WORK}/spool/{n:06d}": tuple(rows) for n, rows in enumerate(files.values())}
+    copies: dict[ParquetRow, Spooled] = {}
+    for name, ends in run(_lay_out, [_Task(folder, *layout) for layout in layouts.items()]):
+        for row, start, end in zip(layouts[name], [0, *ends], ends, strict=False):
+            copies[row] = Spooled(row, Span(folder, f"{name}.bin", start, end - start))
+        progress(len(copies), sum(map(len, layouts.values())))
+
+    def moved(sample: PlannedSample) -> PlannedSample:
+        location = sample.image.location
+        if not isinstance(location, ParquetRow):
+            return sample
+        return replace(sample, image=replace(sample.image, location=copies[location]))
+
+    return [
+        replace(task, shard=replace(task.shard, samples=tuple(map(moved, task.shard.samples))))
+        for task in tasks
+    ]
+
+
+def _rows(tasks: Sequence[ShardTask]) -> list[ParquetRow]:
+    locations = (sample.image.location for task in tasks for sample in task.shard.samples)
+    rows = (location for location in locations if isinstance(location, ParquetRow))
+    return sorted(rows, key=lambda row: (row.file, row.row_group, row.row))
+
+
+def _lay_out(task: _Task) -> tuple[str, list[int]]:
+    """Copy one file's images; returns the task's name and where each image ends. Runs in a worker."""
+    index = f"{task.name}.npy"
+    if not task.folder.exists(index):
+        ends: list[int] = []
+
+        def images() -> Iterator[bytes]:
+            for row in task.rows:
+                data = row.read()
+                ends.append(len(data) + (ends[-1] if ends else 0))
+                yield data
+
+        task.folder.write_atomic(f"{task.name}.bin", images())
+        array = io.BytesIO()
+        np.save(array, np.array(ends), allow_pickle=False)
+        task.folder.write_atomic(index, array.getvalue())
+    saved = np.load(io.BytesIO(task.folder.read(index)), allow_pickle=False)
+    return task.name, saved.tolist()
