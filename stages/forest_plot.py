@@ -41,6 +41,8 @@ _WIDTH, _LEFT, _RIGHT = 9.0, 2.05, 6.45
 _ROW, _HEAD, _FOOT, _NEXT_HEAD, _LEGEND = 0.3, 0.62, 0.42, 0.3, 0.42
 # An interval may be so many times as wide as what is shown of the effects.
 _CLIP = 3.0
+# Points within which the axis is linear, where effects are many times as large.
+_LINEAR = 5.0
 
 
 def draw_forest(name: str, entries: Sequence[Entry]) -> tuple[bytes, bytes]:
@@ -83,7 +85,17 @@ def _draw(axes: Axes, rows: Sequence[Entry], unit: str) -> None:
     axes.tick_params(axis="y", labelleft=False)
     axes.xaxis.grid(color=RULE, linewidth=0.5)
     axes.axvline(0, color=INK, linewidth=0.9, zorder=2)
-    axes.set_xlabel(f"{unit} saved", color=MUTED)
+    label = f"{unit} saved"
+    if max(high, -low) > 2 * _LINEAR and unit == "points of error":
+        low, high = 1.2 * low, 1.2 * high
+        axes.set_xlim(low, high)
+        # One collapsed arm (30 points in Zeiler and Fergus's Table 3) must not hide the rest.
+        axes.set_xscale("symlog", linthresh=_LINEAR, linscale=1.6)
+        ticks = [t for t in (-60, -30, -10, *range(-5, 6), 10, 30, 60) if low <= t <= high]
+        axes.set_xticks(ticks, [f"{t}".replace("-", "−") for t in ticks])
+        axes.set_xticks([], minor=True)
+        label += f" (logarithmic beyond {_LINEAR:g})"
+    axes.set_xlabel(label, color=MUTED)
     beside = axes.get_yaxis_transform()
     for y, entry in enumerate(rows):
         effect, claim, setting = entry.effect, entry.claim, entry.setting
