@@ -105,6 +105,7 @@ class AlexNet(nn.Module):
         num_classes: int,
         *,
         preset: Preset,
+        initialisation: Preset,
         channels: dict[str, int],
         groups: int,
         isolated: bool,
@@ -128,7 +129,7 @@ class AlexNet(nn.Module):
         seen = full = 3  # channels of the layer below, here and at full width
 
         def initialise(name: str, fan_in_ratio: float) -> None:
-            std = INITIAL_STD[preset].get(name, 0.01)
+            std = INITIAL_STD[initialisation].get(name, 0.01)
             constant = bias if name in POSITIVE_BIAS else fc8_bias if name == "fc8" else 0.0
             self.initial[name] = std * sqrt(fan_in_ratio), constant
 
@@ -210,6 +211,7 @@ def alexnet(
     activation: Activation = "relu",
     remove: Collection[str] = (),
     fc_channels: int = 4096,
+    initialisation: Preset | None = None,
     bias: float | None = None,
     width: float = 1.0,
     image_size: int = 224,
@@ -243,6 +245,7 @@ def alexnet(
         activation: instead of ReLU (§3.1).
         remove: layers to leave out, of conv2 to conv5, fc6 and fc7; pools stay.
         fc_channels: outputs of fc6 and fc7 (2048 and 8192 in Zeiler and Fergus's Table 3).
+        initialisation: the preset whose standard deviations the weights start with; by default `preset`.
         bias: initial bias of conv2, conv4, conv5, fc6 and fc7; by default 1 before a ReLU, which is
             what it is there for (§5), and 0 before another activation.
         width: multiplies all hidden channel counts.
@@ -252,6 +255,7 @@ def alexnet(
         ValueError: knobs that do not go together, or an image too small for the pools.
     """
     check_choice("preset", preset, Preset)
+    check_choice("initialisation", initialisation or preset, Preset)
     check_choice("variant", variant, Variant)
     check_choice("activation", activation, Activation)
     if groups is not None:
@@ -309,6 +313,7 @@ def alexnet(
     return AlexNet(
         num_classes,
         preset=preset,
+        initialisation=initialisation or preset,
         channels=channels,
         groups=columns,
         isolated=isolated,

@@ -119,15 +119,16 @@ def test_response_norm_of_each_preset() -> None:
 
 
 @pytest.mark.parametrize(
-    ("preset", "std"),
+    ("knobs", "std"),
     [
-        ("authors", (0.01, 0.01, 0.03, 0.03, 0.03, 0.01, 0.01, 0.01)),
-        ("paper", (0.01,) * 8),
+        ({"preset": "authors"}, (0.01, 0.01, 0.03, 0.03, 0.03, 0.01, 0.01, 0.01)),
+        ({"preset": "paper"}, (0.01,) * 8),
+        ({"preset": "authors", "initialisation": "paper"}, (0.01,) * 8),
     ],
 )
-def test_initialisation(preset: str, std: tuple[float, ...]) -> None:
+def test_initialisation(knobs: dict[str, str], std: tuple[float, ...]) -> None:
     torch.manual_seed(0)
-    net = models.create("alexnet", preset=preset)
+    net = models.create("alexnet", **knobs)
     names = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
     biases = (0, 1, 0, 1, 1, 1, 1, 0)
     for name, expected, bias in zip(names, std, biases, strict=True):
