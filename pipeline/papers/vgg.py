@@ -189,7 +189,7 @@ TOY_A = replace(
 TOY_D = replace(
     TOY_A,
     model="vgg_d",
-    optimiser=_optimiser(Steps(((0, 1e-2), (3, 2e-3), (4.5, 5e-4)))),
+    optimiser=_optimiser(Steps(((0, 2e-3), (0.2, 5e-3), (3, 2e-3), (4, 5e-4)))),
     epochs=5,
     protocols=_MULTI_SCALE,
     start_steps=300,
@@ -197,7 +197,7 @@ TOY_D = replace(
     deviations=(
         *(item for item in TOY_A.deviations if not item.what.startswith("5 epochs")),
         Deviation(
-            "5 epochs of batches of 32 at 1e-2, with drops at 3 and 4.5",
+            "5 epochs of batches of 32 at 5e-3, with drops at 3 and 4",
             "two CPU cores, a minute for both nets",
         ),
         Deviation(
