@@ -15,6 +15,7 @@ from pipeline.claims.store import read_ledger
 from pipeline.images import check, find, made
 from pipeline.laboratory import Laboratory, Recorded
 from pipeline.paper import Paper
+from pipeline.papers import PAPERS
 from pipeline.papers.record import published_results
 from pipeline.plan import Planner
 from pipeline.progress import Progress
@@ -27,6 +28,7 @@ from stages.dataset import read_info
 from stages.errors import PipelineError
 from stages.evaluate import Evaluation
 from stages.ledger import Ledger
+from stages.measurement import PaperFigures
 
 # A network has clearly learned where even the upper end of its error's interval is below this share of the
 # error of guessing.
@@ -97,8 +99,9 @@ def draw(workspace: Workspace, tracker: Tracker, progress: Progress) -> Ledger:
     """Make timeline, ledger and report anew from the tracking store; returns the ledger."""
     measurements = tracker.measurements()
     ledger = read_ledger(tracker, measurements)
+    figures = [PaperFigures(p.name, p.year, p.title, p.published) for p in PAPERS]
     with workspace.lock("report", wait=True):
-        collate(measurements, published_results(), workspace.report, ledger)
+        collate(measurements, published_results(), workspace.report, ledger, figures)
     progress.line(
         "collate",
         f"timeline, ledger and report from {len(measurements)} measurements in {workspace.report}",

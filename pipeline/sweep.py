@@ -9,7 +9,6 @@ from pipeline import launchers
 from pipeline.ablate import ArmRuns, Options
 from pipeline.images import check, find, made
 from pipeline.laboratory import Laboratory
-from pipeline.paper import Paper
 from pipeline.plan import START_SECONDS
 from pipeline.progress import Progress, duration
 from pipeline.reproduce import draw, open_tracker
@@ -22,9 +21,10 @@ from stages.estimate import probe
 from stages.evaluate import default_device
 from stages.ledger_table import lines
 from stages.loader import steps_per_epoch
+from stages.recipe import Recipe
 
 
-def sweep(paper: Paper, claims: Sequence[Claim], arms: Sequence[ArmRuns], options: Options) -> None:
+def sweep(claims: Sequence[Claim], arms: Sequence[ArmRuns], options: Options) -> None:
     """Do what a command line of `pipeline.ablate` asks for.
 
     Raises:
@@ -50,12 +50,17 @@ def sweep(paper: Paper, claims: Sequence[Claim], arms: Sequence[ArmRuns], option
         laboratory = Laboratory(
             workspace, tracker, progress, launchers.Lazy(launcher, stack), options.execution
         )
-        setting = Setting(paper, options.profile, dataset, read_info(dataset), seed=0)
+        info = read_info(dataset)
+
+        def run(arm: ArmRuns, recipe: Recipe, seed: int) -> Run:
+            setting = Setting(arm.paper, options.profile, dataset, info, seed)
+            return Run(setting, _name(setting, arm), recipe)
+
         recipes = {arm.recipe.id: arm.recipe for arm in arms}
         if options.search:
             for arm in arms:
                 factor = laboratory.best_rate(
-                    Run(setting, _name(setting, arm), arm.recipe),
+                    run(arm, arm.recipe, 0),
                     functools.partial(scaled_rates, arm.recipe),
                 )
                 recipes[arm.recipe.id] = scaled_rates(arm.recipe, factor)
@@ -64,8 +69,7 @@ def sweep(paper: Paper, claims: Sequence[Claim], arms: Sequence[ArmRuns], option
         for seed in range(max(arm.seeds for arm in arms)):
             for arm in arms:
                 if seed < arm.seeds:
-                    of_seed = replace(setting, seed=seed)
-                    runs.append(Run(of_seed, _name(setting, arm), recipes[arm.recipe.id]))
+                    runs.append(run(arm, recipes[arm.recipe.id], seed))
                     protocols.append(arm.protocols)
         failed = laboratory.sweep(runs, protocols)
         ledger = draw(workspace, tracker, progress)

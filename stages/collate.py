@@ -1,9 +1,9 @@
 """collate: the timeline, the ledger and the report, from measurements and the official record alone.
 
 ``timeline.csv`` has one row a figure, published and reproduced, with the columns of `COLUMNS`;
-``timeline.svg`` and ``timeline.png`` are the picture; ``ledger.csv`` and ``ledger.parquet`` one row a
-claim and setting; ``forest-PAPER.svg`` and ``.png`` show those that were tested. ``index.html`` is the
-report, which needs no other file and no network. The same figures give the same bytes.
+``timeline.svg`` and ``.png`` are its picture. ``ledger.csv`` and ``ledger.parquet`` have one row a claim
+and setting; ``forest-PAPER.svg`` and ``.png`` are pictures of those tested. ``index.html`` is the report,
+which needs no other file and no network. The same figures give the same bytes.
 """
 
 import csv
@@ -26,6 +26,7 @@ from stages.measurement import (
     IMAGENET_VALIDATION_IMAGES,
     Measurement,
     Metric,
+    PaperFigures,
     PublishedResult,
     Reproduction,
     reproductions,
@@ -96,6 +97,7 @@ class _Year:
     year: int
     headlines: tuple[PublishedResult, ...]
     further: tuple[PublishedResult, ...]
+    papers: tuple[PaperFigures, ...]
     reproduced: tuple[Reproduction, ...]
 
 
@@ -114,6 +116,7 @@ def collate(
     published: Sequence[PublishedResult],
     out: Path,
     ledger: Ledger = _NO_CLAIMS,
+    papers: Sequence[PaperFigures] = (),
 ) -> Report:
     """Write the timeline, the ledger and the report into `out`, each file atomically.
 
@@ -121,8 +124,9 @@ def collate(
     the ledger and among all measurements, not in the timeline, which is of what was published.
     """
     tests = [m for m in measurements if m.split == "val"]
-    measured = reproductions(tests)
-    reproduced = reproductions(m for m in tests if m.recipe_id not in ledger.recipe_ids)
+    measured = reproductions(tests, papers)
+    of_papers = [m for m in tests if m.recipe_id not in ledger.recipe_ids]
+    reproduced = reproductions(of_papers, papers)
     svg, png = draw_timeline(published, reproduced)
     report = Report(
         csv=out / "timeline.csv",
@@ -145,7 +149,7 @@ def collate(
         write_atomically(out / f"forest-{paper}.svg", forest_svg)
         write_atomically(out / f"forest-{paper}.png", forest_png)
     pictures = {paper: _inline(drawn.decode()) for paper, (drawn, _) in forests.items()}
-    page = _page(published, reproduced, measured, svg.decode(), ledger, pictures)
+    page = _page(published, papers, reproduced, measured, svg.decode(), ledger, pictures)
     write_atomically(report.html, page)
     return report
 
@@ -241,7 +245,7 @@ def _reproduced_row(m: Measurement, not_imagenet: str) -> dict[str, Any]:
         "split": m.split,
         "eval_set": f"{m.dataset} {m.split}",
         "protocol": m.protocol,
-        "nets": 1,
+        "nets": m.nets,
         "extra_data": "no",
         "profile": m.profile,
         "dataset": m.dataset,
@@ -260,6 +264,7 @@ def _reproduced_row(m: Measurement, not_imagenet: str) -> dict[str, Any]:
 
 def _page(
     published: Sequence[PublishedResult],
+    papers: Sequence[PaperFigures],
     reproduced: Sequence[Reproduction],
     measured: Sequence[Reproduction],
     svg: str,
@@ -286,12 +291,13 @@ def _page(
         palette=PALETTE,
         roles=_ROLES,
         picture=_inline(svg),
-        published=published,
         reproduced=reproduced,
         measured=measured,
         claims=list(_claims(ledger, forests)),
         claims_summary=summary(ledger),
-        years=[_year(year, published, reproduced) for year in _years(published, reproduced)],
+        years=[
+            _year(year, published, papers, reproduced) for year in _years(published, reproduced)
+        ],
     )
 
 
@@ -300,7 +306,10 @@ def _years(published: Sequence[PublishedResult], reproduced: Sequence[Reproducti
 
 
 def _year(
-    year: int, published: Sequence[PublishedResult], reproduced: Sequence[Reproduction]
+    year: int,
+    published: Sequence[PublishedResult],
+    papers: Sequence[PaperFigures],
+    reproduced: Sequence[Reproduction],
 ) -> _Year:
     rows = [row for row in published if row.year == year]
     found = [one for one in reproduced if one.setting.year == year]
@@ -308,6 +317,7 @@ def _year(
         year,
         headlines=tuple(row for row in rows if row.role in _HEADLINES),
         further=tuple(row for row in rows if row.role not in _HEADLINES),
+        papers=tuple(paper for paper in papers if paper.year == year),
         reproduced=tuple(sorted(found, key=lambda one: bool(one.not_imagenet))),
     )
 

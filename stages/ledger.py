@@ -157,7 +157,8 @@ def make_ledger(
                 continue
             tested |= {with_it.recipe.id, without.recipe.id}
             for setting in sorted(with_it.measured.keys() & without.measured.keys()):
-                found += _entries(claim, setting, with_it, without, answers)
+                entry = _entry(claim, setting, with_it, without, answers)
+                found += [entry] if entry else []
         entries += found or [_untested(claim)]
     published = {
         recipe.id
@@ -178,64 +179,71 @@ def published_effect(claim: Claim, *, logged: bool) -> PublishedEffect | None:
     return None
 
 
-def _entries(
+def _entry(
     claim: Claim, setting: Setting, with_it: _Side, without: _Side, answers: Answers
-) -> list[Entry]:
-    """The entry of a setting in which both arms were run; none where no seeds of theirs pair."""
-    runs = with_it.measured[setting], without.measured[setting]
-    seeds = sorted(runs[0].keys() & runs[1].keys())
+) -> Entry | None:
+    """The entry of a setting in which both arms were run; None where no runs of theirs pair."""
+    sides = with_it, without
+    seeds = sorted(with_it.measured[setting].keys() & without.measured[setting].keys())
     # Successive seeds answer together, and no run counts for two groups.
-    size = max(with_it.arm.nets, without.arm.nets)
+    size = max(side.arm.nets for side in sides)
     groups = [seeds[start : start + size] for start in range(0, len(seeds) - size + 1, size)]
-    if not groups:
-        return []
-    counted = [[[of[seed] for seed in group] for group in groups] for of in runs]
-    of_test = claim.metric not in TRAINING_METRICS
-    tables = [[[answers(m) if of_test else None for m in g] for g in arm] for arm in counted]
+    runs = [[[side.measured[setting][s] for s in group] for group in groups] for side in sides]
     right = [
-        _right(side.arm, claim.metric, arm)
-        for side, arm in zip((with_it, without), tables, strict=True)
+        None if claim.metric in TRAINING_METRICS else _right(side.arm, claim.metric, of, answers)
+        for side, of in zip(sides, runs, strict=True)
     ]
-    figures: list[dict[int, float]] = []
-    for side, arm, rows in zip((with_it, without), counted, right, strict=True):
-        if side.arm.nets == 1:
-            figures.append({g[0].seed: mean(m.value for m in g) for g in arm})
-        elif rows is not None:
-            shares = zip(arm, rows, strict=True)
-            figures.append({g[0].seed: 100 * (1 - float(row.mean())) for g, row in shares})
-        else:
-            return []
+    figures = [
+        _figures(side.arm, groups, of, shares)
+        for side, of, shares in zip(sides, runs, right, strict=True)
+    ]
+    if not all(figures):
+        return None
+    kept = [shares for shares in right if shares is not None]
     in_epochs = claim.metric == "epochs_to_train_error_25"
     effect = paired_effect(*figures, resolution=1.0 if in_epochs else 100 / setting.n)
     verdict, reason = judge(effect, claim.expects, claim.margin, claim.seeds)
     published = published_effect(claim, logged=False) or published_effect(claim, logged=True)
     aim = claim.margin if claim.expects == "equivalent" else published.value if published else 0.0
     needed = seeds_needed(effect, aim, claim.expects)
-    in_order = [tuple(m for group in arm for m in group) for arm in counted]
-    return [
-        Entry(
-            claim,
-            setting,
-            verdict,
-            reason,
-            _command(claim, setting.profile, setting, effect.pairs),
-            effect,
-            None if right[0] is None or right[1] is None else compare_answers(right[0], right[1]),
-            None if needed is None else needed * size,
-            None if effect.pairs == 1 else p_value(effect, claim.margin),
-            with_it=in_order[0],
-            without=in_order[1],
-        )
-    ]
+    return Entry(
+        claim,
+        setting,
+        verdict,
+        reason,
+        _command(claim, setting.profile, setting, effect.pairs),
+        effect,
+        images=compare_answers(*kept) if len(kept) == 2 else None,
+        runs_needed=None if needed is None else needed * size,
+        p=None if effect.pairs == 1 else p_value(effect, claim.margin),
+        with_it=tuple(m for group in runs[0] for m in group),
+        without=tuple(m for group in runs[1] for m in group),
+    )
+
+
+def _figures(
+    arm: Arm,
+    groups: Sequence[Sequence[int]],
+    runs: Sequence[Sequence[Measurement]],
+    right: NDArray[np.float64] | None,
+) -> dict[int, float]:
+    """The arm's figure of each group, by its first seed; none where averaging needs answers not kept."""
+    if arm.nets == 1:
+        values = [mean(m.value for m in group) for group in runs]
+    elif right is not None:
+        values = [100 * (1 - float(row.mean())) for row in right]
+    else:
+        return {}
+    return {group[0]: value for group, value in zip(groups, values, strict=True)}
 
 
 def _right(
-    arm: Arm, metric: Metric, groups: Sequence[Sequence[pa.Table | None]]
+    arm: Arm, metric: Metric, groups: Sequence[Sequence[Measurement]], answers: Answers
 ) -> NDArray[np.float64] | None:
     """(groups, images): the share of an arm's networks that answered rightly, or whether their mean did."""
     rows = []
     for group in groups:
-        tables = [table for table in group if table is not None]
+        tables = [table for m in group if (table := answers(m)) is not None]
         if len(tables) < len(group):
             return None
         if arm.nets > 1:

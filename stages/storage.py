@@ -148,7 +148,12 @@ class Folder:
                 with filesystem.open_input_file(_join(root, self._checked(name))) as file:
                     return cast(bytes, file.read_at(file.size() - offset, offset))
             file = _kept_open(self.url, self._checked(name), os.getpid())
-            data: bytes = file.read_at(size, offset)
+            # Arrow's reading from a disk copies once more and takes five times as long.
+            data: bytes = (
+                os.pread(file.fileno(), size, offset)
+                if self.path is not None
+                else file.read_at(size, offset)
+            )
         if len(data) != size:
             raise PipelineError(
                 f"{self}/{name} ends before byte {offset + size:,}",
@@ -288,7 +293,10 @@ def _filesystem(url: str, process: int) -> tuple[Any, str]:
 def _kept_open(url: str, name: str, process: int) -> Any:
     # A file that leaves the cache closes itself when the last thread has finished reading from it.
     filesystem, root = _filesystem(url, process)
-    return filesystem.open_input_file(_join(root, name))
+    path = _join(root, name)
+    if not _SCHEME.match(url):
+        return open(path, "rb", buffering=0)
+    return filesystem.open_input_file(path)
 
 
 def _join(root: str, name: str) -> str:

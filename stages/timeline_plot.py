@@ -139,7 +139,7 @@ def _draw_record(
             axes.plot(x, y, **_RUNNER_UP)
 
     _draw_strip(axes, drawn)
-    _draw_imagenet(axes, published, imagenet)
+    _draw_imagenet(axes, imagenet)
     axes.legend(
         handles=_legend(imagenet),
         loc="upper right",
@@ -188,9 +188,7 @@ def _draw_strip(axes: Axes, drawn: Sequence[PublishedResult]) -> None:
         _under(axes, sum(span) / 2, 1.12, text, color=MUTED, size=8)
 
 
-def _draw_imagenet(
-    axes: Axes, published: Sequence[PublishedResult], imagenet: Sequence[Reproduction]
-) -> None:
+def _draw_imagenet(axes: Axes, imagenet: Sequence[Reproduction]) -> None:
     by_year: dict[int, list[tuple[Estimate, Reproduction]]] = defaultdict(list)
     for one in imagenet:
         if estimate := one.estimate("error_top5"):
@@ -203,8 +201,9 @@ def _draw_imagenet(
         for (estimate, one), label_y in zip(ones, heights, strict=True):
             m, y = one.setting, estimate.value
             x = year + _REPRODUCED_LANE + _NEXT_MODEL * models.index(m.model)
-            if counterpart := one.counterpart(published):
-                axes.plot(x, float(counterpart[1].error_top5), **_COUNTERPART)
+            for counterpart in one.counterparts[:1]:
+                if counterpart.error_top5 is not None:
+                    axes.plot(x, counterpart.error_top5, **_COUNTERPART)
             axes.vlines(x, estimate.low, estimate.high, color=REPRODUCED, linewidth=1.2, zorder=5)
             axes.plot(x, y, **_reproduced_marker(m.protocol))
             axes.plot((x, label_x), (y, label_y), color=REPRODUCED, linewidth=0.6, zorder=3)
@@ -280,7 +279,7 @@ def _legend(imagenet: Sequence[Reproduction]) -> list[Line2D]:
         for p in protocols
     ]
     if imagenet:
-        entries.append(("published for one net, validation set, same crops", _COUNTERPART))
+        entries.append(("published by the paper, validation set, same protocol", _COUNTERPART))
     return [Line2D([], [], label=label, **style) for label, style in entries]
 
 

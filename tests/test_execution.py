@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from models import read_provenance
 from stages.dataset import Dataset
 from stages.execution import Execution
 from stages.journal import Follower
@@ -136,4 +137,5 @@ def test_how_it_is_computed_is_told_and_defines_nothing(alone: TrainJob, tmp_pat
         "channels_last": True,
         "micro_batch": 48,
     }
+    assert read_provenance(job.weights).recipe == once.id
     assert not set(told) & set(once.resolved())

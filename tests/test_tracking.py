@@ -65,7 +65,8 @@ def test_runs_nest_and_carry_recipe_and_data(
     assert run.data.tags["mlflow.parentRunId"] == command
     assert run.data.params["batch_size"] == str(TOY_RECIPE.batch_size)
     assert run.data.params["augmentation.crop"] == "64"
-    assert run.data.params["optimiser.groups.2.weight_decay"] == "0.0005"
+    assert run.data.params["optimiser.groups.0.factor"] == "2.0"
+    assert run.data.params["optimiser.groups.1.weight_decay"] == "0.0005"
     assert run.inputs.dataset_inputs[0].dataset.digest == dataset.info.digest
 
 
