@@ -21,8 +21,8 @@ SETTINGS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
     # Workers keep the driver's folder, so that relative paths mean the same everywhere.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    # Tune would write a table, a JSON file and a TensorBoard log for each trial.
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Tune's newer console prints its configuration even where it was told to be quiet.
+    "RAY_AIR_NEW_OUTPUT": "0",
     # Threads that wait for each other sleep. Spinning, OpenMP's default, made steps up to twenty times
     # slower as soon as anything else used the same cores.
     "OMP_WAIT_POLICY": "PASSIVE",

@@ -4,6 +4,8 @@ The trials' checkpoints and results are the stages' own and live in the runs' fo
 and where a trial runs, and a killed sweep goes on by asking for it again.
 """
 
+import contextlib
+import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +17,7 @@ from cluster.session import Resources
 from cluster.train import train_on_ray
 from stages.ablate import Trial, evaluate_trial, run_trial
 from stages.errors import PipelineError
+from stages.train import TrainingStopped, TrainJob, train
 
 
 def concurrency(workers: int, trials_per_gpu: int, resources: Resources) -> int:
@@ -96,6 +99,78 @@ def sweep_on_ray(
         if said:
             failed[int(result.config["trial"])] = said
     return failed
+
+
+def search_on_ray(
+    jobs: Sequence[TrainJob], scratch: Path, resources: Resources, *, trials_per_gpu: int = 1
+) -> list[float]:
+    """Train all jobs, but stop early (ASHA) those that fall behind.
+
+    For the choice of a learning rate only; what is stopped early proves nothing.
+
+    Args:
+        jobs: alike but for what is searched.
+        scratch: as for `sweep_on_ray`.
+        resources: of the cluster.
+        trials_per_gpu: as for `sweep_on_ray`.
+
+    Returns:
+        The last centre-crop top-1 error that each reached, percent; infinity of those that never
+        finished an epoch.
+
+    Raises:
+        PipelineError: not even one fits.
+    """
+    from ray import tune
+    from ray.tune.schedulers import ASHAScheduler
+
+    at_once = concurrency(1, trials_per_gpu, resources)
+    cpus = max(1, resources.cpus // at_once)
+    storage = scratch / f"tune-{time.time_ns()}"
+    epochs = max(job.recipe.epochs for job in jobs)
+    tuner = tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(_searched, jobs=list(jobs), cpus=cpus),
+            {"cpu": cpus, "gpu": 1 / trials_per_gpu if resources.gpus else 0},
+        ),
+        param_space={"job": tune.grid_search(list(range(len(jobs))))},
+        tune_config=tune.TuneConfig(
+            metric="error",
+            mode="min",
+            scheduler=ASHAScheduler(
+                time_attr="epoch",
+                max_t=epochs,
+                grace_period=max(1, epochs // 4),
+                reduction_factor=2,
+            ),
+            max_concurrent_trials=at_once,
+        ),
+        run_config=tune.RunConfig(name="search", storage_path=str(storage), verbose=0),
+    )
+    try:
+        results = tuner.fit()
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+    errors = [math.inf] * len(jobs)
+    for result in results:
+        if result.metrics and "error" in result.metrics:
+            errors[int(result.metrics["job"])] = float(result.metrics["error"])
+    return errors
+
+
+def _searched(config: dict[str, int], jobs: list[TrainJob], cpus: int) -> None:
+    """Runs in Tune's process for a trial."""
+    import torch
+    from ray import tune
+
+    torch.set_num_threads(cpus)
+
+    def report(epoch: int, error: float) -> None:
+        tune.report({"epoch": epoch, "error": error, "job": config["job"]})
+
+    # A rate at which the net never starts, or diverges, ends without a report: an answer, too.
+    with contextlib.suppress(TrainingStopped):
+        train(replace(jobs[config["job"]], loader_processes=cpus), on_epoch=report)
 
 
 def _trial(

@@ -105,12 +105,14 @@ class AlexNet(nn.Module):
         num_classes: int,
         *,
         preset: Preset,
+        initialisation: Preset,
         channels: dict[str, int],
         groups: int,
         isolated: bool,
         norms: dict[str, nn.Module],
         stem: tuple[int, int],
         pool_kernel: int,
+        pool_before_norm: bool,
         dropout: float,
         activation: Activation,
         bias: float,
@@ -127,7 +129,7 @@ class AlexNet(nn.Module):
         seen = full = 3  # channels of the layer below, here and at full width
 
         def initialise(name: str, fan_in_ratio: float) -> None:
-            std = INITIAL_STD[preset].get(name, 0.01)
+            std = INITIAL_STD[initialisation].get(name, 0.01)
             constant = bias if name in POSITIVE_BIAS else fc8_bias if name == "fc8" else 0.0
             self.initial[name] = std * sqrt(fan_in_ratio), constant
 
@@ -135,6 +137,8 @@ class AlexNet(nn.Module):
         for name, (kernel, stride, padding, own_column) in convolutions.items():
             number = name[-1]
             steps = AFTER[preset].get(name, ("act",))
+            if pool_before_norm and "norm" in steps:
+                steps = "act", "pool", "norm", "within"
             if name in channels:
                 out = scaled(channels[name], width)
                 split = groups if own_column or (isolated and name != "conv1") else 1
@@ -198,6 +202,8 @@ def alexnet(
     lrn: bool | tuple[str, ...] = True,
     lrn_alpha: float | None = None,
     lrn_alpha_convention: AlphaConvention | None = None,
+    lrn_k: float | None = None,
+    pool_before_norm: bool = False,
     within_map_norm: bool | None = None,
     stem: tuple[int, int] = (11, 4),
     overlapping_pooling: bool = True,
@@ -205,6 +211,7 @@ def alexnet(
     activation: Activation = "relu",
     remove: Collection[str] = (),
     fc_channels: int = 4096,
+    initialisation: Preset | None = None,
     bias: float | None = None,
     width: float = 1.0,
     image_size: int = 224,
@@ -228,6 +235,8 @@ def alexnet(
         lrn_alpha: α, by default 1e-4.
         lrn_alpha_convention: ``"divided"`` or ``"paper"``, see `LocalResponseNorm`; by default the
             preset's.
+        lrn_k: k, by default 2. Caffe's replications left it at 1.
+        pool_before_norm: ReLU, pool, norm in the layers with a norm, as in CaffeNet.
         within_map_norm: the second norm of layer 2; by default the preset's.
         stem: kernel and stride of conv1; (5, 2) suits images of 64 px.
         overlapping_pooling: pool 3x3 with stride 2, else 2x2 with stride 2 and equal map sizes
@@ -236,6 +245,7 @@ def alexnet(
         activation: instead of ReLU (§3.1).
         remove: layers to leave out, of conv2 to conv5, fc6 and fc7; pools stay.
         fc_channels: outputs of fc6 and fc7 (2048 and 8192 in Zeiler and Fergus's Table 3).
+        initialisation: the preset whose standard deviations the weights start with; by default `preset`.
         bias: initial bias of conv2, conv4, conv5, fc6 and fc7; by default 1 before a ReLU, which is
             what it is there for (§5), and 0 before another activation.
         width: multiplies all hidden channel counts.
@@ -245,6 +255,7 @@ def alexnet(
         ValueError: knobs that do not go together, or an image too small for the pools.
     """
     check_choice("preset", preset, Preset)
+    check_choice("initialisation", initialisation or preset, Preset)
     check_choice("variant", variant, Variant)
     check_choice("activation", activation, Activation)
     if groups is not None:
@@ -276,11 +287,15 @@ def alexnet(
     normalised = {"conv1", "conv2"} & channels.keys() if lrn is True else set(lrn or ())
     if absent := normalised - ({"conv1", "conv2"} & channels.keys()):
         raise ValueError(f"no local response normalisation can follow {sorted(absent)}")
-    if not normalised and (lrn_alpha is not None or lrn_alpha_convention is not None):
-        raise ValueError("lrn_alpha and lrn_alpha_convention do nothing without lrn")
+    constants = (lrn_alpha, lrn_alpha_convention, lrn_k)
+    if not normalised and (pool_before_norm or constants != (None, None, None)):
+        raise ValueError(
+            "lrn_alpha, lrn_alpha_convention, lrn_k and pool_before_norm do nothing without lrn"
+        )
     norms: dict[str, nn.Module] = {
         f"norm{name[-1]}": LocalResponseNorm(
             alpha=1e-4 if lrn_alpha is None else lrn_alpha,
+            k=2.0 if lrn_k is None else lrn_k,
             groups=columns if preset == "authors" or isolated else 1,
             alpha_convention=lrn_alpha_convention
             or ("divided" if preset == "authors" else "paper"),
@@ -298,12 +313,14 @@ def alexnet(
     return AlexNet(
         num_classes,
         preset=preset,
+        initialisation=initialisation or preset,
         channels=channels,
         groups=columns,
         isolated=isolated,
         norms=norms,
         stem=stem,
         pool_kernel=3 if overlapping_pooling else 2,
+        pool_before_norm=pool_before_norm,
         dropout=dropout,
         activation=activation,
         bias=bias if bias is not None else float(activation == "relu"),
@@ -328,14 +345,15 @@ FIDELITY = {
             "same",
             "norm and pool before ReLU in layer 1, a within-map norm in layer 2",
             "layers-145.cfg",
-            "preset='paper' follows the text, which differs",
+            "preset='paper' follows the text, which differs; pool_before_norm=True is CaffeNet's",
         ),
         Fidelity(
             "local response normalisation",
             "same",
             "n=5, α=1e-4 (divided by n as run), β=0.75, k=2, inside each column",
             "§3.3; layer-params-145.cfg",
-            "preset='paper': α as in the formula, over all channels",
+            "preset='paper': α as in the formula, over all channels; Caffe's replications are "
+            "preset='paper', lrn_alpha_convention='divided', lrn_k=1",
         ),
         Fidelity("activation", "same", "ReLU", "§3.1"),
         Fidelity("pooling", "same", "max, 3x3 with stride 2", "§3.4"),

@@ -14,7 +14,7 @@ geometry with that batch normalisation, for comparisons; no paper published it u
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Literal, TypedDict, Unpack
 
@@ -51,6 +51,7 @@ class Knobs(TypedDict, total=False):
     aux_dropout: float | None
     head: Head
     dropout: float
+    remove: Collection[str]
     width: float
     image_size: int
 
@@ -104,6 +105,14 @@ class Inception(nn.Module):
             self.pool_proj(self.pool(x)),
         )
         return torch.cat(branches, dim=1)
+
+
+class Removed(nn.Identity):
+    """What stands in the place of a module that was left out."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.out_channels = channels
 
 
 class AuxiliaryHead(nn.Sequential):
@@ -167,13 +176,14 @@ class GoogLeNet(nn.Module):
         dropout: probability of dropping an input of the main classifier.
         lrn: local response normalisation after pool1 and before pool2.
         batch_norm: batch normalisation after every convolution, which then has no bias.
+        remove: modules to leave out, of 3a to 5b, for small experiments; pools and heads stay.
         width: multiplier of all hidden channels and units, which stay multiples of 8.
         image_size: side in pixels of the images that the heads are made for. The average head and
             adaptive auxiliary pools take any other size from 31 px as well.
 
     Raises:
-        ValueError: an unknown choice, `aux_pool` or `aux_dropout` without auxiliary heads, or an
-            `image_size` that leaves pool4 or the auxiliary pool too little.
+        ValueError: an unknown choice or module, `aux_pool` or `aux_dropout` without auxiliary
+            heads, or an `image_size` that leaves pool4 or the auxiliary pool too little.
     """
 
     def __init__(
@@ -187,10 +197,13 @@ class GoogLeNet(nn.Module):
         dropout: float = 0.4,
         lrn: bool = True,
         batch_norm: bool = False,
+        remove: Collection[str] = (),
         width: float = 1.0,
         image_size: int = 224,
     ) -> None:
         super().__init__()
+        if unknown := set(remove) - INCEPTION.keys():
+            raise ValueError(f"cannot remove {sorted(unknown)}: choose from {sorted(INCEPTION)}")
         check_choice("aux_heads", aux_heads, AuxHeads)
         check_choice("aux_pool", aux_pool or "5x5/3", AuxPool)
         check_choice("head", head, Head)
@@ -211,7 +224,9 @@ class GoogLeNet(nn.Module):
                 "aux_pool='adaptive' or aux_heads='none'"
             )
 
-        def inception(in_channels: int, row: str) -> Inception:
+        def inception(in_channels: int, row: str) -> Inception | Removed:
+            if row in remove:
+                return Removed(in_channels)
             filters = [scaled(channels, width) for channels in INCEPTION[row]]
             return Inception(in_channels, filters, batch_norm=batch_norm)
 
@@ -254,7 +269,7 @@ class GoogLeNet(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, num_classes)
 
-        def auxiliary(at: Inception) -> AuxiliaryHead:
+        def auxiliary(at: Inception | Removed) -> AuxiliaryHead:
             return AuxiliaryHead(
                 at.out_channels,
                 side,

@@ -19,6 +19,7 @@ from torch import Generator, Tensor, nn
 from models.fidelity import Fidelity
 from models.registry import register
 from models.residual import (
+    Blocks,
     Pool,
     StrideIn,
     Unit,
@@ -91,7 +92,7 @@ class PreActResNet(nn.Module):
 
     def __init__(
         self,
-        blocks: tuple[int, int, int, int],
+        blocks: Blocks,
         num_classes: int = 1000,
         *,
         stride_in: StrideIn = "1x1",
@@ -140,9 +141,10 @@ def preact_resnet200(
     stride_in: StrideIn = "1x1",
     pool: Pool = "ceil",
     width: float = 1.0,
+    blocks: Blocks = (3, 24, 36, 3),
 ) -> PreActResNet:
     """ResNet-200 with pre-activation: 64,666,152 parameters. Arguments as of `PreActResNet`."""
-    return PreActResNet((3, 24, 36, 3), num_classes, stride_in=stride_in, pool=pool, width=width)
+    return PreActResNet(blocks, num_classes, stride_in=stride_in, pool=pool, width=width)
 
 
 FIDELITY: dict[str, tuple[Fidelity, ...]] = {

@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 Shortcut = Literal["A", "B", "C"]
 StrideIn = Literal["1x1", "3x3"]
 Pool = Literal["ceil", "padded"]
+Blocks = tuple[int, int, int, int]
 
 MakeUnit = Callable[[int, int, int], "Unit"]
 """``(in_channels, planes, stride) -> unit``; planes: 64, 128, 256, 512 in conv2_x to conv5_x."""

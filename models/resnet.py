@@ -31,6 +31,7 @@ from models.fidelity import Fidelity
 from models.registry import register
 from models.residual import (
     BasicBlock,
+    Blocks,
     Bottleneck,
     MakeUnit,
     Pool,
@@ -76,7 +77,7 @@ class ResNet(nn.Module):
     def __init__(
         self,
         unit: MakeUnit,
-        blocks: tuple[int, int, int, int],
+        blocks: Blocks,
         num_classes: int = 1000,
         *,
         width: float = 1.0,
@@ -133,11 +134,13 @@ class Knobs(TypedDict, total=False):
         pool: ``"ceil"`` (the released models) or ``"padded"`` (torchvision), see `max_pool`.
         zero_gamma: zero the last scale of each block at the start; not in the paper.
         width: multiplier of all hidden channels.
+        blocks: of conv2_x to conv5_x, instead of Table 1's; fewer for small experiments.
     """
 
     pool: Pool
     zero_gamma: bool
     width: float
+    blocks: Blocks
 
 
 class BottleneckKnobs(Knobs, total=False):
@@ -154,9 +157,13 @@ class BottleneckKnobs(Knobs, total=False):
 
 
 def _basic(
-    layers: int, num_classes: int, shortcut: Shortcut | None, **knobs: Unpack[Knobs]
+    layers: int,
+    num_classes: int,
+    shortcut: Shortcut | None,
+    **knobs: Unpack[Knobs],
 ) -> ResNet:
-    return ResNet(partial(BasicBlock, shortcut=shortcut), BLOCKS[layers], num_classes, **knobs)
+    knobs.setdefault("blocks", BLOCKS[layers])
+    return ResNet(partial(BasicBlock, shortcut=shortcut), num_classes=num_classes, **knobs)
 
 
 def _bottleneck(
@@ -166,8 +173,9 @@ def _bottleneck(
     stride_in: StrideIn = "1x1",
     **knobs: Unpack[Knobs],
 ) -> ResNet:
+    knobs.setdefault("blocks", BLOCKS[layers])
     unit = partial(Bottleneck, shortcut=shortcut, stride_in=stride_in)
-    return ResNet(unit, BLOCKS[layers], num_classes, **knobs)
+    return ResNet(unit, num_classes=num_classes, **knobs)
 
 
 @register("resnet18")

@@ -22,7 +22,7 @@ from typing import TypedDict, Unpack
 
 from models.fidelity import Fidelity
 from models.registry import register
-from models.residual import Bottleneck, Pool, Shortcut
+from models.residual import Blocks, Bottleneck, Pool, Shortcut
 from models.resnet import BLOCKS, DROPOUT, INITIALISATION, NORMALISATION, ResNet
 
 
@@ -35,12 +35,14 @@ class Knobs(TypedDict, total=False):
         pool: ``"padded"`` (the authors' Torch code) or ``"ceil"``.
         zero_gamma: zero the last scale of each block at the start; not in the paper.
         width: multiplier of all hidden channels; the paths stay as many.
+        blocks: of conv2_x to conv5_x, instead of Table 1's; fewer for small experiments.
     """
 
     shortcut: Shortcut | None
     pool: Pool
     zero_gamma: bool
     width: float
+    blocks: Blocks
 
 
 def group_width(cardinality: int, bottleneck_width: int, planes: int) -> int:
@@ -59,6 +61,7 @@ def resnext(
     pool: Pool = "padded",
     zero_gamma: bool = False,
     width: float = 1.0,
+    blocks: Blocks | None = None,
 ) -> ResNet:
     """Any setting of Tables 3 and 4.
 
@@ -71,6 +74,7 @@ def resnext(
         pool: see `Knobs`.
         zero_gamma: see `Knobs`.
         width: see `Knobs`.
+        blocks: see `Knobs`.
 
     Raises:
         ValueError: there are no bottleneck nets of that depth.
@@ -89,7 +93,14 @@ def resnext(
             stride_in="3x3",
         )
 
-    return ResNet(unit, BLOCKS[depth], num_classes, pool=pool, zero_gamma=zero_gamma, width=width)
+    return ResNet(
+        unit,
+        blocks or BLOCKS[depth],
+        num_classes,
+        pool=pool,
+        zero_gamma=zero_gamma,
+        width=width,
+    )
 
 
 @register("resnext50_32x4d")

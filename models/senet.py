@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from models.fidelity import Fidelity
 from models.registry import register
-from models.residual import Bottleneck, Pool, StrideIn, stage_planes
+from models.residual import Blocks, Bottleneck, Pool, StrideIn, stage_planes
 from models.resnet import BLOCKS, INITIALISATION, NORMALISATION, ResNet
 from models.resnext import group_width
 
@@ -164,6 +164,7 @@ class Knobs(TypedDict, total=False):
         pool: ``"ceil"`` (the released models) or ``"padded"``.
         zero_gamma: zero the last scale of each block at the start; not in the paper.
         width: multiplier of all hidden channels; groups stay as many.
+        blocks: of conv2_x to conv5_x, instead of the depth's; fewer for small experiments.
     """
 
     se: bool
@@ -177,6 +178,7 @@ class Knobs(TypedDict, total=False):
     pool: Pool
     zero_gamma: bool
     width: float
+    blocks: Blocks
 
 
 def _senet(
@@ -190,6 +192,7 @@ def _senet(
     pool: Pool = "ceil",
     zero_gamma: bool = False,
     width: float = 1.0,
+    blocks: Blocks | None = None,
     deep_stem: bool = False,
     dropout: float = 0.0,
     **excitation: Any,
@@ -216,7 +219,7 @@ def _senet(
 
     return ResNet(
         unit,
-        BLOCKS[layers],
+        blocks or BLOCKS[layers],
         num_classes,
         width=width,
         pool=pool,

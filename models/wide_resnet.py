@@ -21,7 +21,7 @@ from typing import TypedDict, Unpack
 
 from models.fidelity import Fidelity
 from models.registry import register
-from models.residual import Bottleneck, Pool
+from models.residual import Blocks, Bottleneck, Pool
 from models.resnet import BLOCKS, DROPOUT, NORMALISATION, ResNet
 
 BLOCKS_68 = (3, 4, 12, 3)
@@ -34,27 +34,30 @@ class Knobs(TypedDict, total=False):
         pool: ``"padded"`` (the authors' Torch code) or ``"ceil"``.
         zero_gamma: zero the last scale of each block at the start; not in the paper.
         width: multiplier of all hidden channels, the wide ones too.
+        blocks: of conv2_x to conv5_x, instead of the depth's; fewer for small experiments.
     """
 
     pool: Pool
     zero_gamma: bool
     width: float
+    blocks: Blocks
 
 
 def _wide(
-    blocks: tuple[int, int, int, int],
+    depth: Blocks,
     widen: int,
     num_classes: int,
     pool: Pool = "padded",
     zero_gamma: bool = False,
     width: float = 1.0,
+    blocks: Blocks | None = None,
 ) -> ResNet:
     def unit(in_channels: int, planes: int, stride: int) -> Bottleneck:
         return Bottleneck(in_channels, planes, stride, reduce=widen * planes, stride_in="3x3")
 
     return ResNet(
         unit,
-        blocks,
+        blocks or depth,
         num_classes,
         pool=pool,
         zero_gamma=zero_gamma,

@@ -13,7 +13,7 @@ from tyro.conf import OmitArgPrefixes
 
 from pipeline import cli, papers
 from pipeline.claims import CLAIMS
-from pipeline.paper import Profile
+from pipeline.paper import Paper, Profile
 from stages.claim import Claim, recipe_of
 from stages.errors import PipelineError
 from stages.execution import Execution
@@ -43,6 +43,8 @@ class Options:
     """Data-parallel workers of each trial (default: 1)."""
     trials_per_gpu: int = 1
     """Trials that share a GPU."""
+    search: bool = False
+    """First search each arm's own learning rate (five rates, hopeless ones stopped early by ASHA)."""
     tracking_uri: str | None = None
     """An MLflow server (default: a database in the workspace)."""
     plan: bool = False
@@ -93,12 +95,14 @@ class ArmRuns:
     """The runs of one arm; two claims may share it, with each other and with the paper's own run.
 
     Attributes:
+        paper: whose recipe is trained; with the paper's own run it is one and the same.
         name: of the arm.
         recipe: what it trains.
         seeds: 0 to this, without it.
         protocols: what its runs are tested with.
     """
 
+    paper: Paper
     name: str
     recipe: Recipe
     seeds: int
@@ -123,10 +127,10 @@ def arms_of(claims: Sequence[Claim], profile: Profile, seeds: int | None) -> lis
         for arm in (with_it, without):
             recipe = recipe_of(claim, arm, papers.BASES, profile)
             before = found.get(recipe.id)
-            name = arm.name if arm.paper in ("", claim.paper) else f"{arm.paper}: {arm.name}"
             wanted = (arm.tested_by(recipe),)
             found[recipe.id] = ArmRuns(
-                before.name if before else name,
+                papers.find(None, arm.paper or claim.paper),
+                before.name if before else arm.name,
                 recipe,
                 max(before.seeds if before else 0, (seeds or claim.seeds) * together),
                 tuple(dict.fromkeys((*(before.protocols if before else ()), *wanted))),
@@ -135,7 +139,7 @@ def arms_of(claims: Sequence[Claim], profile: Profile, seeds: int | None) -> lis
 
 
 def _ablate(options: Options) -> None:
-    paper = papers.find(None, options.paper)
+    papers.find(None, options.paper)  # refuses a name that there is not
     claims = chosen(options)
     for name, value in (("seeds", options.seeds), ("workers", options.workers)):
         if value is not None and value < 1:
@@ -148,7 +152,7 @@ def _ablate(options: Options) -> None:
     # Here and not above: --help and a misspelt claim need no torch.
     from pipeline.sweep import sweep
 
-    sweep(paper, claims, arms, options)
+    sweep(claims, arms, options)
 
 
 if __name__ == "__main__":

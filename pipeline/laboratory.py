@@ -6,16 +6,18 @@ interrupted command goes on where it was.
 
 import contextlib
 import json
+import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
+from typing import Protocol as Interface
 
 from pipeline.launchers import Launcher
 from pipeline.progress import Progress, duration
-from pipeline.runs import Fusion, Run
+from pipeline.runs import Fusion, Run, Setting
 from pipeline.tracking import Tracker
 from pipeline.watch import Watch
 from pipeline.workspace import Workspace
@@ -25,13 +27,41 @@ from stages.evaluate import Evaluation, Net, read_evaluation, score
 from stages.execution import Execution
 from stages.files import write_atomically
 from stages.journal import Follower, Record
-from stages.recipe import Protocol, digest
+from stages.recipe import Protocol, Recipe, digest
 from stages.train import TrainJob, TrainResult, read_result
+
+# What `Laboratory.best_rate` multiplies learning rates with, and the seed of its trainings.
+RATE_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+SEARCH_SEED = 1_000_000
 
 Redo = Literal["train", "evaluate"]
 
 # Weights and velocities in float32, for two checkpoints, one being written, and the final weights.
 CHECKPOINT_BYTES_PER_PARAMETER = 4 * (3 * 2 + 1)
+
+
+class Recorded(Interface):
+    """What has a folder in the workspace and a run in the tracking store."""
+
+    @property
+    def setting(self) -> Setting:
+        """What it shares with others."""
+
+    @property
+    def recipe_name(self) -> str:
+        """In the paper's file, or the network's own."""
+
+    @property
+    def name(self) -> str:
+        """Its folder and its key."""
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What its figures must not travel without."""
+
+    @property
+    def resolved(self) -> Mapping[str, object]:
+        """What defines it, as plain data."""
 
 
 class Laboratory:
@@ -66,16 +96,17 @@ class Laboratory:
         """
         if isinstance(run, Run):
             weights = self.train(run, self._redo)
-            return self._evaluate(run, [Net(run.recipe, weights)], run.recipe.protocols)
+            return self.test(run, [Net(run.recipe, weights)], run.recipe.protocols)
         nets = []
         for run_of_member, member in zip(run.members, run.ensemble.members, strict=True):
             weights = self.train(run_of_member, self._redo)
             nets.append(Net(member.recipe, weights, member.weight))
             # The gain of averaging is over the best member by the same protocol.
-            self._evaluate(run_of_member, nets[-1:], run.ensemble.protocols)
+            self.test(run_of_member, nets[-1:], run.ensemble.protocols)
         if self._redo is not None:
+            self._tracker.forget(run.name, evaluations_only=False)
             shutil.rmtree(self._folder(run), ignore_errors=True)
-        return self._evaluate(run, nets, run.ensemble.protocols)
+        return self.test(run, nets, run.ensemble.protocols)
 
     def train(self, run: Run, redo: Redo | None = None) -> Path:
         """Train a run, after the one it starts from; returns its weights."""
@@ -149,6 +180,52 @@ class Laboratory:
                         self._tracker.evaluation(training, evaluation, answers)
         return failed
 
+    def best_rate(self, run: Run, arm: Callable[[float], Recipe]) -> float:
+        """The factor on an arm's learning rates that gives the lowest error; searched once and kept.
+
+        Args:
+            run: of the arm as it stands. The search has a seed of its own, which no verdict uses.
+            arm: the arm's recipe at a factor.
+
+        Raises:
+            PipelineError: no factor trains.
+        """
+        folder = self._workspace.root / "searches" / run.name
+        kept = folder / "errors.json"
+        with self._workspace.lock(f"search-{run.name}"):
+            if not kept.is_file():
+                start = None if run.parent is None else self.train(run.parent)
+                jobs = [
+                    TrainJob(
+                        arm(factor),
+                        run.setting.dataset,
+                        folder / f"{factor:g}",
+                        SEARCH_SEED,
+                        start=start,
+                        execution=self._execution,
+                    )
+                    for factor in RATE_FACTORS
+                ]
+                errors = self._launcher.search(jobs, self._workspace.root / "sweeps")
+                found = dict(zip(map(str, RATE_FACTORS), errors, strict=True))
+                write_atomically(kept, json.dumps(found, indent=1) + "\n")
+                for job in jobs:
+                    shutil.rmtree(job.run_dir, ignore_errors=True)
+        found = json.loads(kept.read_text())
+        best = min(found, key=lambda factor: found[factor])
+        if not math.isfinite(found[best]):
+            kept.unlink()
+            raise PipelineError(
+                f"{run.recipe_name} trains at none of the rates times {', '.join(found)}",
+                "leave it out of --claims, or search by hand",
+            )
+        self._tracker.searched(
+            run.setting.experiment, run.name, run.tags, arm(float(best)).id, found
+        )
+        said = ", ".join(f"x{factor}: {error:.1f} %" for factor, error in found.items())
+        self._progress.line("search", f"{run.recipe_name}: rates x{best} ({said})")
+        return float(best)
+
     def _run_trials(
         self, trials: Mapping[str, tuple[Run, Trial]], parents: Sequence[str]
     ) -> dict[str, str]:
@@ -181,9 +258,19 @@ class Laboratory:
                 self._tracker.end(training, "FAILED")
         return failed
 
-    def _evaluate(
-        self, run: Run | Fusion, nets: Sequence[Net], protocols: Sequence[Protocol]
+    def test(
+        self, run: Recorded, nets: Sequence[Net], protocols: Sequence[Protocol]
     ) -> list[Evaluation]:
+        """Test what is not tested; returns all.
+
+        Args:
+            run: whose figures they are.
+            nets: its networks.
+            protocols: how.
+
+        Raises:
+            PipelineError: weights that cannot be loaded.
+        """
         results = self._folder(run) / "evaluations"
         dataset, info = run.setting.dataset, run.setting.info
         with self._workspace.lock(run.name):
@@ -220,17 +307,13 @@ class Laboratory:
     def _warn(self, text: str) -> None:
         self._progress.line("track", text)
 
-    def _folder(self, run: Run | Fusion) -> Path:
+    def _folder(self, run: Recorded) -> Path:
         return self._workspace.run(run.name)
 
-    def _register(self, run: Run | Fusion) -> tuple[str, str]:
+    def _register(self, run: Recorded) -> tuple[str, str]:
         """The run's command and its own run in the tracking store."""
         setting, folder = run.setting, self._folder(run)
-        resolved = (
-            run.recipe.resolved()
-            if isinstance(run, Run)
-            else {"members": [member.recipe.resolved() for member in run.members]}
-        )
+        resolved = run.resolved
         tags = {**run.tags, "born": _born(folder)}
         write_atomically(
             folder / "run.json", json.dumps({"recipe": resolved, **tags}, indent=1) + "\n"

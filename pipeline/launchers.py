@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from stages.ablate import Trial, run_trial
 from stages.errors import PipelineError
 from stages.evaluate import Net, evaluate_part
 from stages.recipe import Protocol
-from stages.train import TrainJob, TrainResult, train
+from stages.train import TrainingStopped, TrainJob, TrainResult, train
 
 
 class Launcher(Interface):
@@ -30,6 +31,9 @@ class Launcher(Interface):
 
     def sweep(self, trials: Sequence[Trial], scratch: Path) -> Mapping[int, str]:
         """Run many trials; returns what went wrong, by place (see `cluster.tune.sweep_on_ray`)."""
+
+    def search(self, jobs: Sequence[TrainJob], scratch: Path) -> list[float]:
+        """The errors of trainings that may be stopped early (see `cluster.tune.search_on_ray`)."""
 
 
 class _Inline:
@@ -52,6 +56,17 @@ class _Inline:
             except PipelineError as error:
                 failed[place] = str(error)
         return failed
+
+    def search(self, jobs: Sequence[TrainJob], scratch: Path) -> list[float]:
+        errors = [math.inf] * len(jobs)
+        for place, job in enumerate(jobs):
+
+            def note(epoch: int, error: float, place: int = place) -> None:
+                errors[place] = error
+
+            with contextlib.suppress(TrainingStopped):
+                train(job, on_epoch=note)
+        return errors
 
 
 class Lazy:
@@ -81,6 +96,10 @@ class Lazy:
         """See `Launcher`."""
         return self._entered().sweep(trials, scratch)
 
+    def search(self, jobs: Sequence[TrainJob], scratch: Path) -> list[float]:
+        """See `Launcher`."""
+        return self._entered().search(jobs, scratch)
+
 
 @contextlib.contextmanager
 def inline() -> Iterator[Launcher]:
@@ -100,7 +119,7 @@ def on_ray(workers: int | None, trials_per_gpu: int = 1) -> Iterator[Launcher]:
     from cluster.evaluate import evaluate_on_ray
     from cluster.session import session
     from cluster.train import train_on_ray
-    from cluster.tune import sweep_on_ray
+    from cluster.tune import search_on_ray, sweep_on_ray
 
     with session() as resources:
         count = workers or max(1, resources.gpus)
@@ -122,5 +141,8 @@ def on_ray(workers: int | None, trials_per_gpu: int = 1) -> Iterator[Launcher]:
                     workers=workers or 1,
                     trials_per_gpu=trials_per_gpu,
                 )
+
+            def search(self, jobs: Sequence[TrainJob], scratch: Path) -> list[float]:
+                return search_on_ray(jobs, scratch, resources, trials_per_gpu=trials_per_gpu)
 
         yield OnRay()

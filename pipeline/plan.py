@@ -13,7 +13,7 @@ from stages.errors import PipelineError
 from stages.estimate import Cost, probe, reckon
 from stages.evaluate import default_device
 from stages.loader import steps_per_epoch
-from stages.recipe import Ensemble, Recipe
+from stages.recipe import Ensemble, Member, Recipe
 
 # Seconds that starting Ray, and then each training on it with its test and record, take on two cores.
 START_SECONDS = {"ray": 20.0, "inline": 5.0}
@@ -59,15 +59,11 @@ class Step:
 
 def trainings(recipe: Recipe | Ensemble) -> list[Recipe]:
     """All trainings behind a recipe, in the order in which they run, each once."""
-    found: dict[str, Recipe] = {}
-    members = (
-        [member.recipe for member in recipe.members] if isinstance(recipe, Ensemble) else [recipe]
-    )
-    for place, one in enumerate(members):
-        for ancestor in one.ancestors:
-            found.setdefault(ancestor.id, ancestor)
-        seeds = recipe.members[place].seed if isinstance(recipe, Ensemble) else 0
-        found[f"{one.id}+{seeds}"] = one
+    members = recipe.members if isinstance(recipe, Ensemble) else (Member(recipe),)
+    found: dict[tuple[str, int], Recipe] = {}
+    for member in members:
+        for one in (*member.recipe.ancestors, member.recipe):
+            found.setdefault((one.id, member.seed), one)
     return list(found.values())
 
 
@@ -153,7 +149,7 @@ class Planner:
         steps = self.steps(papers, profile)
         for paper in papers:
             progress.line("plan", f"{paper.year} {paper.system}: {paper.title}")
-            progress.line("plan", f"the authors took {paper.hardware}")
+            progress.line("plan", f"the authors' hardware and time: {paper.hardware}")
             _, recipe = paper.recipe(profile, self._options.recipe)
             for step in steps:
                 if step.paper is paper:
@@ -181,7 +177,7 @@ class Planner:
             "plan",
             f"  {duration(step.seconds)} at {step.workers / cost.seconds:,.0f} images/s on "
             f"{step.workers} x {cost.device} ({how}, loading left out); "
-            f"about {cost.memory(at_once) / 2**30:.1f} GiB of memory on each",
+            f"about {_bytes(cost.memory(at_once))} of memory on each",
         )
 
     def _say_total(self, steps: Sequence[Step], progress: Progress) -> None:
@@ -205,8 +201,8 @@ class Planner:
             )
         progress.line(
             "plan",
-            f"disk: {self._shard_bytes / 2**30:.1f} GiB of shards to write, "
-            f"up to {self.checkpoint_bytes(steps) / 2**30:.1f} GiB of checkpoints",
+            f"disk: {_bytes(self._shard_bytes)} of shards to write, "
+            f"up to {_bytes(self.checkpoint_bytes(steps))} of checkpoints",
         )
 
     def _cost(self, recipe: Recipe) -> Cost:
@@ -228,3 +224,7 @@ def _quantity(value: float) -> str:
         if value >= factor:
             return f"{value / factor:.3g} {prefix}"
     return f"{value:,.0f} "
+
+
+def _bytes(value: int) -> str:
+    return f"{value / 2**30:.1f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline import launchers
+from pipeline.claims.store import read_ledger
 from pipeline.images import check, find, made
-from pipeline.laboratory import Laboratory
+from pipeline.laboratory import Laboratory, Recorded
 from pipeline.paper import Paper
+from pipeline.papers import PAPERS
 from pipeline.papers.record import published_results
 from pipeline.plan import Planner
 from pipeline.progress import Progress
@@ -25,6 +27,8 @@ from stages.collate import collate
 from stages.dataset import read_info
 from stages.errors import PipelineError
 from stages.evaluate import Evaluation
+from stages.ledger import Ledger
+from stages.measurement import PaperFigures
 
 # A network has clearly learned where even the upper end of its error's interval is below this share of the
 # error of guessing.
@@ -76,7 +80,7 @@ def reproduce(papers: Sequence[Paper], options: Options) -> None:
                 progress.line("error", f"{paper.name}: {error}")
         draw(workspace, tracker, progress)
         for run, evaluation in results:
-            progress.line("result", _sentence(run, evaluation))
+            progress.line("result", sentence(run, evaluation))
         _say_where(workspace, tracker, setting.experiment, progress)
     if failed:
         raise PipelineError(
@@ -91,16 +95,18 @@ def open_tracker(workspace: Workspace, uri: str | None) -> Tracker:
         return Tracker(uri) if uri else Tracker(workspace.tracking_uri, workspace.artifacts)
 
 
-def draw(workspace: Workspace, tracker: Tracker, progress: Progress) -> None:
-    """Make timeline and report anew from the tracking store."""
+def draw(workspace: Workspace, tracker: Tracker, progress: Progress) -> Ledger:
+    """Make timeline, ledger and report anew from the tracking store; returns the ledger."""
     measurements = tracker.measurements()
+    ledger = read_ledger(tracker, measurements)
+    figures = [PaperFigures(p.name, p.year, p.title, p.published) for p in PAPERS]
     with workspace.lock("report", wait=True):
-        tested = [m for m in measurements if m.split == "val"]
-        collate(tested, published_results(), workspace.report)
+        collate(measurements, published_results(), workspace.report, ledger, figures)
     progress.line(
         "collate",
-        f"timeline and report from {len(measurements)} measurements in {workspace.report}",
+        f"timeline, ledger and report from {len(measurements)} measurements in {workspace.report}",
     )
+    return ledger
 
 
 def _check_room(needed: int, workspace: Workspace) -> None:
@@ -113,7 +119,8 @@ def _check_room(needed: int, workspace: Workspace) -> None:
         )
 
 
-def _sentence(run: Run | Fusion, evaluation: Evaluation) -> str:
+def sentence(run: Recorded, evaluation: Evaluation) -> str:
+    """A result in one line."""
     setting = run.setting
     classes = len(setting.info.classes)
     errors = [

@@ -86,6 +86,9 @@ def check(options: Options) -> tuple[Paper, ...]:
             "--recipe belongs to one paper, and several were asked for",
             f"add --paper {' or --paper '.join(paper.name for paper in found)}",
         )
+    if options.budget is None:
+        for paper in found:
+            paper.recipe(options.profile, options.recipe)
     if options.launcher == "inline" and options.workers not in (None, 1):
         raise PipelineError(
             "--launcher inline has one worker", "leave --workers out, or use --launcher ray"

@@ -78,6 +78,11 @@ class Run:
         return self.setting.tags(self.recipe_name, recipe.id, recipe.model, 1, recipe.deviations)
 
     @property
+    def resolved(self) -> dict[str, object]:
+        """What defines it, as plain data."""
+        return self.recipe.resolved()
+
+    @property
     def parent(self) -> "Run | None":
         """The training whose weights this one starts from."""
         if self.recipe.start is None:
@@ -110,6 +115,11 @@ class Fusion:
     def name(self) -> str:
         """Its folder and its key in the tracking store."""
         return self.setting.name(self.ensemble.id, self.setting.seed)
+
+    @property
+    def resolved(self) -> dict[str, object]:
+        """What defines it, as plain data."""
+        return {"members": [run.recipe.resolved() for run in self.members]}
 
     @property
     def tags(self) -> dict[str, str]:

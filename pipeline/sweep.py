@@ -1,6 +1,7 @@
 """A sweep: the runs of all arms of some claims, at the same time, and the verdicts."""
 
 import contextlib
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -8,21 +9,22 @@ from pipeline import launchers
 from pipeline.ablate import ArmRuns, Options
 from pipeline.images import check, find, made
 from pipeline.laboratory import Laboratory
-from pipeline.paper import Paper
 from pipeline.plan import START_SECONDS
 from pipeline.progress import Progress, duration
 from pipeline.reproduce import draw, open_tracker
 from pipeline.runs import Run, Setting, named
 from pipeline.workspace import Workspace
-from stages.claim import Claim
+from stages.claim import Claim, scaled_rates
 from stages.dataset import read_info
 from stages.errors import PipelineError
 from stages.estimate import probe
 from stages.evaluate import default_device
+from stages.ledger_table import lines
 from stages.loader import steps_per_epoch
+from stages.recipe import Recipe
 
 
-def sweep(paper: Paper, claims: Sequence[Claim], arms: Sequence[ArmRuns], options: Options) -> None:
+def sweep(claims: Sequence[Claim], arms: Sequence[ArmRuns], options: Options) -> None:
     """Do what a command line of `pipeline.ablate` asks for.
 
     Raises:
@@ -48,17 +50,33 @@ def sweep(paper: Paper, claims: Sequence[Claim], arms: Sequence[ArmRuns], option
         laboratory = Laboratory(
             workspace, tracker, progress, launchers.Lazy(launcher, stack), options.execution
         )
-        setting = Setting(paper, options.profile, dataset, read_info(dataset), seed=0)
+        info = read_info(dataset)
+
+        def run(arm: ArmRuns, recipe: Recipe, seed: int) -> Run:
+            setting = Setting(arm.paper, options.profile, dataset, info, seed)
+            return Run(setting, _name(setting, arm), recipe)
+
+        recipes = {arm.recipe.id: arm.recipe for arm in arms}
+        if options.search:
+            for arm in arms:
+                factor = laboratory.best_rate(
+                    run(arm, arm.recipe, 0),
+                    functools.partial(scaled_rates, arm.recipe),
+                )
+                recipes[arm.recipe.id] = scaled_rates(arm.recipe, factor)
         runs, protocols = [], []
         # Seeds outermost: a sweep that is stopped has whole pairs.
         for seed in range(max(arm.seeds for arm in arms)):
             for arm in arms:
                 if seed < arm.seeds:
-                    of_seed = replace(setting, seed=seed)
-                    runs.append(Run(of_seed, _name(setting, arm), arm.recipe))
+                    runs.append(run(arm, recipes[arm.recipe.id], seed))
                     protocols.append(arm.protocols)
         failed = laboratory.sweep(runs, protocols)
-        draw(workspace, tracker, progress)
+        ledger = draw(workspace, tracker, progress)
+        keys = {claim.key for claim in claims}
+        asked = tuple(e for e in ledger.entries if e.claim.key in keys)
+        for line in lines(replace(ledger, entries=asked)):
+            progress.line("verdict", line)
     if failed:
         raise PipelineError(
             f"{len(failed)} of {len(runs)} trials did not end; the first: {next(iter(failed.values()))}",

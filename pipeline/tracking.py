@@ -6,6 +6,7 @@ its protocol, profile, data set and code version: those are tags of the run that
 """
 
 import hashlib
+import math
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +51,9 @@ class Tracker:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # no lines about its tables
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         self.uri = uri
         self._artifacts = artifacts
         self._client = _Client(uri)
@@ -119,11 +122,12 @@ class Tracker:
         if not epochs:
             return
         last = epochs[-1]
-        values = {"train_error_top1": last["train_error_top1"]}
-        for record in epochs:
-            if record["train_error_top1"] <= 25:
-                values["epochs_to_train_error_25"] = record["epoch"] + 1
-                break
+        reached = [record for record in epochs if record["train_error_top1"] <= 25]
+        values = {
+            "train_error_top1": last["train_error_top1"],
+            # A run that never got there needs more epochs than it had.
+            "epochs_to_train_error_25": (*reached, last)[0]["epoch"] + 1,
+        }
         self._client.log_batch(
             run_id,
             metrics=[Value(f"final.{k}", v, _ms(last), 0) for k, v in values.items()],
@@ -135,6 +139,42 @@ class Tracker:
                 RunTag("train_n", str(last["train_n"])),
             ],
         )
+
+    def searched(
+        self,
+        experiment: str,
+        name: str,
+        tags: Mapping[str, str],
+        best: str,
+        errors: Mapping[str, float],
+    ) -> None:
+        """Record a search of an arm's learning rate.
+
+        Args:
+            experiment: where.
+            name: of the arm's run, unique to it.
+            tags: of that run.
+            best: id of the recipe with the best rate.
+            errors: by factor on the rates, percent; the infinite ones are left out.
+        """
+        from mlflow.entities import Metric as Value
+
+        own = {**tags, "kind": "search", "key": f"search/{name}", "best": best}
+        run_id = self._open(self._experiment(experiment), own["key"], own)
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        finite = {factor: error for factor, error in errors.items() if math.isfinite(error)}
+        self._client.log_batch(
+            run_id,
+            metrics=[Value(f"error_top1.rate_x{k}", v, now, 0) for k, v in finite.items()],
+        )
+        self.end(run_id)
+
+    def searches(self) -> dict[tuple[str, str], str]:
+        """Ids of the recipes with searched rates, by the id of the arm's own and the data's digest."""
+        return {
+            (run.data.tags["recipe"], run.data.tags["dataset_digest"]): run.data.tags["best"]
+            for run in self._search(["tags.kind = 'search'"])
+        }
 
     def evaluation(self, training: str, result: Evaluation, answers: Path) -> None:
         """Record an evaluation below its training or ensemble, with the file of its answers.

@@ -72,13 +72,18 @@ class Workspace:
         """The default tracking store: a file in the workspace."""
         return f"sqlite:///{self.root / 'mlflow.db'}"
 
+    @property
+    def has_runs(self) -> bool:
+        """Whether something was recorded here."""
+        return (self.root / "mlflow.db").is_file()
+
     def check_runs(self) -> None:
         """See that something was recorded here.
 
         Raises:
             PipelineError: nothing was.
         """
-        if not (self.root / "mlflow.db").is_file():
+        if not self.has_runs:
             raise PipelineError(
                 f"{self.root} has no runs yet", "run `make demo` first, or name another --workspace"
             )

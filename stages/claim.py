@@ -13,6 +13,8 @@ from stages.errors import PipelineError
 from stages.measurement import Metric
 from stages.recipe import Ensemble, Protocol, Recipe
 
+PROFILES = ("toy", "mini", "paper")
+
 # Paper, profile and name of each recipe that an arm may change; the first name is the headline's.
 Bases = Mapping[str, Mapping[Any, Mapping[str, Recipe | Ensemble]]]
 
@@ -27,8 +29,7 @@ class Arm:
         changes: fields of `Recipe`, over the base's.
         augmentation: fields of `Augmentation`, over the base's.
         weight_decay: of every parameter group that is decayed in the base; None for the base's.
-        rate: multiplies every learning rate; for arms whose best rate was searched.
-        base: name of the recipe that is changed; "" for the headline's at the profile.
+        base: profile -> name of the recipe that is changed; the headline's where none is named.
         paper: whose recipe that is; "" for the claim's own.
         protocol: of the test; "" for the first one of the recipe.
         nets: so many runs, of successive seeds, answer together by the mean of their probabilities.
@@ -42,8 +43,7 @@ class Arm:
     changes: Mapping[str, Any] = field(default_factory=dict)
     augmentation: Mapping[str, Any] = field(default_factory=dict)
     weight_decay: float | None = None
-    rate: float = 1.0
-    base: str = ""
+    base: Mapping[str, str] = field(default_factory=dict)
     paper: str = ""
     protocol: Protocol | Literal[""] = ""
     nets: int = 1
@@ -65,22 +65,20 @@ class Arm:
         if network is not None:
             base = _with_network(base, network)
         groups = tuple(
-            dataclasses.replace(
-                group,
-                factor=group.factor * self.rate,
-                weight_decay=self.weight_decay
-                if self.weight_decay is not None and group.weight_decay
-                else group.weight_decay,
-            )
+            group
+            if self.weight_decay is None or not group.weight_decay
+            else dataclasses.replace(group, weight_decay=self.weight_decay)
             for group in base.optimiser.groups
         )
         fields: dict[str, Any] = {
-            "knobs": {k: v for k, v in base.knobs.items() if k not in self.without_knobs}
-            | dict(self.knobs),
+            "knobs": {
+                **{k: v for k, v in base.knobs.items() if k not in self.without_knobs},
+                **self.knobs,
+            },
             "augmentation": dataclasses.replace(base.augmentation, **self.augmentation),
             "optimiser": dataclasses.replace(base.optimiser, groups=groups),
         }
-        return dataclasses.replace(base, **(fields | self.changes))
+        return dataclasses.replace(base, **{**fields, **self.changes})
 
     def tested_by(self, recipe: Recipe) -> Protocol:
         """The protocol of the test of `recipe`, which is this arm's."""
@@ -111,6 +109,24 @@ class PublishedEffect:
     logged: bool = False
 
 
+def effects(
+    dataset: str,
+    protocol: str,
+    source: str,
+    *,
+    top1: float | None = None,
+    top5: float | None = None,
+    logged: bool = False,
+) -> tuple[PublishedEffect, ...]:
+    """Published differences of the top-1 and the top-5 error, rounded to a log's three decimals."""
+    found: tuple[tuple[Metric, float | None], ...] = (("error_top1", top1), ("error_top5", top5))
+    return tuple(
+        PublishedEffect(round(value, 3), dataset, protocol, source, metric=metric, logged=logged)
+        for metric, value in found
+        if value is not None
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     """A statement of a paper that a pair of trainings can test.
@@ -129,7 +145,7 @@ class Claim:
         published: effects, the one that belongs to the statement first; none where it has no number.
         expects: ``improves``, or ``equivalent``: no difference as large as `margin`.
         margin: points (of the metric's unit) that are taken for no difference.
-        seeds: runs of each arm below which there is no verdict.
+        seeds: pairs below which there is no verdict: of runs, or of groups of an arm's `nets` runs.
         not_comparable: profile -> why the claim cannot be tested there.
         computed: what settles it without training, and where that is checked.
         tuned: the published comparison gave each arm its own learning rate.
@@ -176,13 +192,24 @@ def recipe_of(claim: Claim, arm: Arm, bases: Bases, profile: str) -> Recipe:
     Raises:
         PipelineError: a paper has no such recipe at that profile, or it is an ensemble's.
     """
-    base = _find(bases, arm.paper or claim.paper, profile, arm.base)
+    base = _find(bases, arm.paper or claim.paper, profile, arm.base.get(profile, ""))
     return arm.recipe(base, _find(bases, arm.network, profile) if arm.network else None)
+
+
+def scaled_rates(recipe: Recipe, factor: float) -> Recipe:
+    """The same recipe with every learning rate multiplied by ``factor``; the same run where that is 1."""
+    groups = tuple(
+        dataclasses.replace(group, factor=group.factor * factor)
+        for group in recipe.optimiser.groups
+    )
+    return dataclasses.replace(
+        recipe, optimiser=dataclasses.replace(recipe.optimiser, groups=groups)
+    )
 
 
 def everywhere(reason: str) -> dict[str, str]:
     """A reason that holds at every profile."""
-    return dict.fromkeys(("toy", "mini", "paper"), reason)
+    return dict.fromkeys(PROFILES, reason)
 
 
 def _find(bases: Bases, paper: str, profile: str, name: str = "") -> Recipe:

@@ -1,14 +1,15 @@
-"""collate: the timeline and the report, from measurements and the official record alone.
+"""collate: the timeline, the ledger and the report, from measurements and the official record alone.
 
 ``timeline.csv`` has one row a figure, published and reproduced, with the columns of `COLUMNS`;
-``timeline.svg`` and ``timeline.png`` are the picture, ``index.html`` the report, which needs no
-other file and no network. The same figures give the same bytes.
+``timeline.svg`` and ``.png`` are its picture. ``ledger.csv`` and ``ledger.parquet`` have one row a claim
+and setting; ``forest-PAPER.svg`` and ``.png`` are pictures of those tested. ``index.html`` is the report,
+which needs no other file and no network. The same figures give the same bytes.
 """
 
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,20 @@ import jinja2
 from markupsafe import Markup
 
 from stages.files import write_atomically
+from stages.forest_plot import draw_forest
+from stages.ledger import Entry, Ledger, published_effect
+from stages.ledger_table import summary, write_ledger
 from stages.measurement import (
     IMAGENET_VALIDATION_IMAGES,
     Measurement,
     Metric,
+    PaperFigures,
     PublishedResult,
     Reproduction,
     reproductions,
 )
-from stages.timeline_plot import PALETTE, draw_timeline
+from stages.plot_style import PALETTE
+from stages.timeline_plot import draw_timeline
 
 COLUMNS = (
     "kind",  # published | reproduced
@@ -62,6 +68,7 @@ COLUMNS = (
     "url",
     "not_imagenet_because",
 )
+_NO_CLAIMS = Ledger()
 _HEADLINES = ("winner", "winner_provided_data", "runner_up", "human")
 _ROLES = {
     "winner": "winner",
@@ -81,6 +88,8 @@ class Report:
     svg: Path
     png: Path
     html: Path
+    ledger_csv: Path
+    ledger_parquet: Path
 
 
 @dataclass(frozen=True)
@@ -88,30 +97,80 @@ class _Year:
     year: int
     headlines: tuple[PublishedResult, ...]
     further: tuple[PublishedResult, ...]
+    papers: tuple[PaperFigures, ...]
     reproduced: tuple[Reproduction, ...]
 
 
-def collate(
-    measurements: Sequence[Measurement], published: Sequence[PublishedResult], out: Path
-) -> Report:
-    """Write the timeline and the report into `out`, each file atomically.
+@dataclass(frozen=True)
+class _Claims:
+    """A paper's entries, those that were tested and the others; and the picture of the former."""
 
-    Of two measurements of the same setting and seed the later counts.
+    paper: str
+    tested: tuple[Entry, ...]
+    untested: tuple[Entry, ...]
+    forest: Markup | None
+
+
+def collate(
+    measurements: Sequence[Measurement],
+    published: Sequence[PublishedResult],
+    out: Path,
+    ledger: Ledger = _NO_CLAIMS,
+    papers: Sequence[PaperFigures] = (),
+) -> Report:
+    """Write the timeline, the ledger and the report into `out`, each file atomically.
+
+    Of two measurements of the same setting and seed the later counts. A run that only tests a claim is in
+    the ledger and among all measurements, not in the timeline, which is of what was published.
     """
-    reproduced = reproductions(measurements)
+    tests = [m for m in measurements if m.split == "val"]
+    measured = reproductions(tests, papers)
+    of_papers = [m for m in tests if m.recipe_id not in ledger.recipe_ids]
+    reproduced = reproductions(of_papers, papers)
     svg, png = draw_timeline(published, reproduced)
     report = Report(
         csv=out / "timeline.csv",
         svg=out / "timeline.svg",
         png=out / "timeline.png",
         html=out / "index.html",
+        ledger_csv=out / "ledger.csv",
+        ledger_parquet=out / "ledger.parquet",
     )
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(report.csv, _table(published, reproduced))
     write_atomically(report.svg, svg)
     write_atomically(report.png, png)
-    write_atomically(report.html, _page(published, reproduced, svg.decode()))
+    write_ledger(ledger, report.ledger_csv, report.ledger_parquet)
+    forests = _forests(ledger)
+    for old in out.glob("forest-*"):
+        if old.stem.removeprefix("forest-") not in forests:
+            old.unlink()
+    for paper, (forest_svg, forest_png) in forests.items():
+        write_atomically(out / f"forest-{paper}.svg", forest_svg)
+        write_atomically(out / f"forest-{paper}.png", forest_png)
+    pictures = {paper: _inline(drawn.decode()) for paper, (drawn, _) in forests.items()}
+    page = _page(published, papers, reproduced, measured, svg.decode(), ledger, pictures)
+    write_atomically(report.html, page)
     return report
+
+
+def _forests(ledger: Ledger) -> dict[str, tuple[bytes, bytes]]:
+    tested: dict[str, list[Entry]] = {}
+    for entry in ledger.entries:
+        if entry.effect is not None:
+            tested.setdefault(entry.claim.paper, []).append(entry)
+    return {paper: draw_forest(paper, entries) for paper, entries in tested.items()}
+
+
+def _claims(ledger: Ledger, forests: Mapping[str, Markup]) -> Iterator[_Claims]:
+    for paper in dict.fromkeys(entry.claim.paper for entry in ledger.entries):
+        entries = [entry for entry in ledger.entries if entry.claim.paper == paper]
+        yield _Claims(
+            paper,
+            tested=tuple(entry for entry in entries if entry.effect is not None),
+            untested=tuple(entry for entry in entries if entry.effect is None),
+            forest=forests.get(paper),
+        )
 
 
 def _table(published: Sequence[PublishedResult], reproduced: Sequence[Reproduction]) -> str:
@@ -186,7 +245,7 @@ def _reproduced_row(m: Measurement, not_imagenet: str) -> dict[str, Any]:
         "split": m.split,
         "eval_set": f"{m.dataset} {m.split}",
         "protocol": m.protocol,
-        "nets": 1,
+        "nets": m.nets,
         "extra_data": "no",
         "profile": m.profile,
         "dataset": m.dataset,
@@ -204,7 +263,13 @@ def _reproduced_row(m: Measurement, not_imagenet: str) -> dict[str, Any]:
 
 
 def _page(
-    published: Sequence[PublishedResult], reproduced: Sequence[Reproduction], svg: str
+    published: Sequence[PublishedResult],
+    papers: Sequence[PaperFigures],
+    reproduced: Sequence[Reproduction],
+    measured: Sequence[Reproduction],
+    svg: str,
+    ledger: Ledger,
+    forests: Mapping[str, Markup],
 ) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -215,18 +280,24 @@ def _page(
     )
     environment.filters |= {
         "percent": "{:.2f}".format,
-        "signed": lambda points: f"{points:+.2f}".replace("-", "−"),
+        "signed": _signed,
+        "probability": lambda p: "< 0.001" if p < 0.001 else f"= {p:.3f}",
         "grouped": "{:,}".format,
         "spelt": lambda key: key.replace("_", " "),
     }
     environment.tests["link"] = _is_link
+    environment.globals["published_effect"] = published_effect
     return environment.get_template("report.html.jinja").render(
         palette=PALETTE,
         roles=_ROLES,
         picture=_inline(svg),
-        published=published,
         reproduced=reproduced,
-        years=[_year(year, published, reproduced) for year in _years(published, reproduced)],
+        measured=measured,
+        claims=list(_claims(ledger, forests)),
+        claims_summary=summary(ledger),
+        years=[
+            _year(year, published, papers, reproduced) for year in _years(published, reproduced)
+        ],
     )
 
 
@@ -235,7 +306,10 @@ def _years(published: Sequence[PublishedResult], reproduced: Sequence[Reproducti
 
 
 def _year(
-    year: int, published: Sequence[PublishedResult], reproduced: Sequence[Reproduction]
+    year: int,
+    published: Sequence[PublishedResult],
+    papers: Sequence[PaperFigures],
+    reproduced: Sequence[Reproduction],
 ) -> _Year:
     rows = [row for row in published if row.year == year]
     found = [one for one in reproduced if one.setting.year == year]
@@ -243,6 +317,7 @@ def _year(
         year,
         headlines=tuple(row for row in rows if row.role in _HEADLINES),
         further=tuple(row for row in rows if row.role not in _HEADLINES),
+        papers=tuple(paper for paper in papers if paper.year == year),
         reproduced=tuple(sorted(found, key=lambda one: bool(one.not_imagenet))),
     )
 
@@ -256,6 +331,10 @@ def _inline(svg: str) -> Markup:
     for name, (light, _) in PALETTE.items():
         element = element.replace(light, f"var(--{name})")
     return Markup(element)
+
+
+def _signed(points: float) -> str:
+    return f"{points:+.2f}".replace("-", "−")
 
 
 def _is_link(url: str) -> bool:

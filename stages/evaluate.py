@@ -62,13 +62,16 @@ class Net:
 
     Attributes:
         recipe: says what its tests show it.
-        weights: file of its weights.
+        weights: file of its weights; None for those in a library's own cache.
         weight: what its probabilities count beside those of an ensemble's other networks.
+        foreign: name of a network that was not trained here (see `models.foreign`); of the recipe,
+            only the lengths of the augmentation and the test scales then count.
     """
 
     recipe: Recipe
-    weights: Path
+    weights: Path | None
     weight: float = 1.0
+    foreign: str = ""
 
 
 @dataclass(frozen=True)
@@ -188,18 +191,13 @@ def evaluate_part(
     dataset = Dataset(dataset_root)
     predictions = []
     for net in nets:
-        try:
-            model, _ = load_network(net.weights)
-        except (OSError, ValueError) as error:
-            raise PipelineError(
-                f"the trained weights cannot be loaded: {error}", "train again with --force train"
-            ) from error
+        model, normalise = _open(net, dataset, device)
         views = Views.of(net.recipe, protocol)
         predictions.append(
             predict(
-                model.to(device),
+                model,
                 Images.to_view(dataset.samples("val"), views),
-                Normalise(dataset, net.recipe.augmentation, device),
+                normalise,
                 views,
                 part=part,
                 processes=processes,
@@ -207,6 +205,31 @@ def evaluate_part(
             )
         )
     return answers(fuse(predictions, [net.weight for net in nets]))
+
+
+def _open(
+    net: Net, dataset: Dataset, device: torch.device
+) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    if net.foreign:
+        from stages.foreign import open_network  # torchvision and timm take seconds to import
+
+        return open_network(net.foreign, net.weights, dataset.info.classes, device)
+    assert net.weights is not None
+    try:
+        model, provenance = load_network(net.weights)
+    except (OSError, ValueError) as error:
+        raise PipelineError(
+            f"the trained weights cannot be loaded: {error}",
+            "train again with --force train, or name a file that this project wrote",
+        ) from error
+    own = [item.synset for item in dataset.info.classes]
+    if list(provenance.classes) != own:
+        raise PipelineError(
+            f"{net.weights} tells {len(provenance.classes)} classes apart, and not those "
+            f"{len(own)} of the data set",
+            "test it on the data set that it was trained on",
+        )
+    return model.to(device), Normalise(dataset, net.recipe.augmentation, device)
 
 
 def score(
@@ -220,7 +243,9 @@ def score(
         PipelineError: an image was answered for more than once, or not at all.
     """
     samples = Dataset(dataset_root).samples("val")
-    table = pa.concat_tables(parts).sort_by("index")
+    # A worker without images does not know how many answers the others gave to each of theirs.
+    answered = [part for part in parts if len(part)]
+    table = pa.concat_tables(answered).sort_by("index")
     counted = table["index"].to_numpy()
     if not np.array_equal(counted, np.arange(len(samples))):
         raise PipelineError(

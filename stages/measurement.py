@@ -9,8 +9,11 @@ from dataclasses import KW_ONLY, dataclass
 from statistics import mean
 from typing import Literal
 
-# Errors of a test, in percent; the last two are of the training itself, whose protocol is "training".
+# Errors in percent of a test; and of the training itself, whose protocol is `TRAINING`: the running error of
+# its last epoch, and the epochs until that error is at most 25 % (all epochs of the run where it never is,
+# which can only understate a difference).
 Metric = Literal["error_top1", "error_top5", "train_error_top1", "epochs_to_train_error_25"]
+TRAINING_METRICS: tuple[Metric, ...] = ("train_error_top1", "epochs_to_train_error_25")
 TRAINING = "training"
 
 IMAGENET_CLASSES = 1000
@@ -97,8 +100,23 @@ class Published:
 
 
 @dataclass(frozen=True)
+class PaperFigures:
+    """What one paper published, to stand beside its runs.
+
+    Attributes:
+        paper: its key; `title` is for people.
+        year: of the challenge.
+    """
+
+    paper: str
+    year: int
+    title: str
+    figures: tuple[Published, ...]
+
+
+@dataclass(frozen=True)
 class SingleModelResult:
-    """What a paper printed for one network: the only published figure a run can be compared with.
+    """What the record's source says of one network of the entry.
 
     Attributes:
         error_top1: percent, as printed; "" where it was not. `error_top5` likewise.
@@ -165,9 +183,14 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """One recipe on one data set under one protocol: the measurements of all its seeds."""
+    """One recipe on one data set under one protocol: the measurements of all its seeds.
+
+    Attributes:
+        published: all that its paper published.
+    """
 
     measurements: tuple[Measurement, ...]
+    published: tuple[Published, ...] = ()
 
     @property
     def setting(self) -> Measurement:
@@ -212,23 +235,26 @@ class Reproduction:
             reasons.append(f"split {of.split}, not val")
         return "; ".join(reasons)
 
-    def counterpart(
-        self, published: Iterable[PublishedResult]
-    ) -> tuple[PublishedResult, SingleModelResult] | None:
-        """The published figure of the same network, protocol and split; None where there is none.
+    @property
+    def counterparts(self) -> tuple[Published, ...]:
+        """What was published of the same recipe, by the same protocol, of as many nets, on the same split.
 
-        Figures of networks that saw outside data are no counterpart.
+        What the paper prints comes before what its authors logged. Figures of networks that saw outside
+        data are no counterpart.
         """
         of = self.setting
-        for row in published:
-            if row.year == of.year and row.model == of.model and not row.extra_data:
-                for single in row.single:
-                    if single.protocol == of.protocol and single.split == of.split:
-                        return row, single
-        return None
+        same = (of.recipe, of.protocol, of.nets, of.split, False)
+        found = [
+            one
+            for one in self.published
+            if (one.recipe, one.protocol, one.nets, one.split, one.extra_data) == same
+        ]
+        return tuple(sorted(found, key=lambda one: one.logged))
 
 
-def reproductions(measurements: Iterable[Measurement]) -> tuple[Reproduction, ...]:
+def reproductions(
+    measurements: Iterable[Measurement], papers: Iterable[PaperFigures] = ()
+) -> tuple[Reproduction, ...]:
     """Group `measurements` over their seeds, in an order that does not depend on theirs.
 
     Of two measurements of the same seed the later counts, so that no seed weighs double.
@@ -239,5 +265,9 @@ def reproductions(measurements: Iterable[Measurement]) -> tuple[Reproduction, ..
         setting = (m.year, m.paper, m.recipe, m.model, m.profile, m.dataset, m.dataset_digest)
         test = (m.num_classes, m.split, m.n, m.protocol, m.recipe_id)
         groups[setting + test][m.seed, m.metric] = m
-    grouped = (Reproduction(tuple(sorted(group.values()))) for group in groups.values())
+    figures = {paper.paper: paper.figures for paper in papers}
+    grouped = (
+        Reproduction(found, figures.get(found[0].paper, ()))
+        for found in (tuple(sorted(group.values())) for group in groups.values())
+    )
     return tuple(sorted(grouped, key=lambda r: r.measurements))

@@ -4,33 +4,32 @@ Drawn with matplotlib's objects, not pyplot, and from nothing but its arguments:
 give the same bytes.
 """
 
-import io
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from stages.measurement import Estimate, Measurement, PublishedResult, Reproduction
-
-# Name: colour on light paper, colour on dark. The report swaps them by name.
-PALETTE = {
-    "paper": ("#ffffff", "#14181f"),
-    "band": ("#f4f6f9", "#1b212b"),
-    "rule": ("#d5dae2", "#39424f"),
-    "muted": ("#5d6776", "#9aa5b4"),
-    "ink": ("#1b2230", "#e8ebf0"),
-    "winner": ("#1f5fa8", "#6fb0f5"),
-    "human": ("#27805c", "#5cc79b"),
-    "reproduced": ("#c8371f", "#ff8468"),
-    "small": ("#8a5a00", "#e0ac4a"),
-}
-PAPER, BAND, RULE, MUTED, INK, WINNER, HUMAN, REPRODUCED, SMALL = (
-    light for light, _ in PALETTE.values()
+from stages.plot_style import (
+    BAND,
+    HUMAN,
+    INK,
+    MUTED,
+    PAPER,
+    REPRODUCED,
+    RULE,
+    SMALL,
+    WINNER,
+    add_axes,
+    bare,
+    drawing,
+    heading,
+    marker,
+    rendered,
 )
 
 # What the winner was built of, where its family is not what people call it.
@@ -69,42 +68,23 @@ def draw_timeline(
     heights = [_SMALL_HEAD + _ROW_HEIGHT * len(rows) + _SMALL_FOOT for rows in panels]
     height = record_bottom + 0.15 + sum(heights)
 
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # a reader's own matplotlibrc must not change the picture
-        matplotlib.rcParams.update(
-            {
-                "svg.hashsalt": "timeline",
-                "font.size": 8.5,
-                "text.color": INK,
-                "text.parse_math": False,  # names of data sets are not formulas
-                "axes.linewidth": 0.7,
-            }
-        )
+    with drawing("timeline"):
         figure = Figure(figsize=(_WIDTH, height), facecolor=PAPER)
-
-        def axes(left: float, top: float, right: float, depth: float) -> Axes:
-            corner = (left / _WIDTH, 1 - (top + depth) / height)
-            size = ((right - left) / _WIDTH, depth / height)
-            return figure.add_axes((*corner, *size), facecolor="none")
-
         if imagenet:
             note = f"Reproduced on the validation set, with {_BARS}."
         elif reproduced:
             note = "Not reproduced at ImageNet scale yet."
         else:
             note = "Nothing has been reproduced yet; to begin: python -m pipeline.run --year 2012"
-        record = axes(_LEFT, _RECORD_TOP, _RIGHT, _RECORD_HEIGHT)
+        record = add_axes(figure, _LEFT, _RECORD_TOP, _RIGHT, _RECORD_HEIGHT)
         _draw_record(record, published, imagenet, note)
         top = record_bottom + 0.1
         for rows, depth in zip(panels, heights, strict=True):
-            _draw_small(axes(2.4, top + _SMALL_HEAD, 6.75, depth - _SMALL_HEAD - _SMALL_FOOT), rows)
+            inner = depth - _SMALL_HEAD - _SMALL_FOOT
+            _draw_small(add_axes(figure, 2.4, top + _SMALL_HEAD, 6.75, inner), rows)
             top += depth
 
-        svg, png = io.BytesIO(), io.BytesIO()
-        undated = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(svg, format="svg", metadata=undated)
-        figure.savefig(png, format="png", dpi=200, metadata={"Software": None})
-    return svg.getvalue(), png.getvalue()
+        return rendered(figure)
 
 
 def _draw_record(
@@ -119,14 +99,14 @@ def _draw_record(
     estimates = [r.estimate("error_top5") for r in imagenet]
     top = max([30.0, *(e.high + 2 for e in estimates if e)])
     axes.set(xlim=(years[0] - 0.5, years[-1] + 0.5), ylim=(0, top))
-    _bare(axes)
+    bare(axes)
     axes.tick_params(axis="x", length=0, labelbottom=False)
     axes.yaxis.grid(color=RULE, linewidth=0.5)
     for year in years[::2]:
         axes.axvspan(year - 0.5, year + 0.5, color=BAND, linewidth=0, zorder=0)
     title = "ILSVRC image classification: top-5 error of the winners, percent"
-    _heading(axes, 0.42, title, color=INK, weight="bold", size=10)
-    _heading(axes, 0.2, f"Published on the hidden test set. {note}")
+    heading(axes, 0.42, title, color=INK, weight="bold", size=10)
+    heading(axes, 0.2, f"Published on the hidden test set. {note}")
 
     for human in (row for row in drawn if row.role == "human"):
         level = float(human.error_top5)
@@ -159,7 +139,7 @@ def _draw_record(
             axes.plot(x, y, **_RUNNER_UP)
 
     _draw_strip(axes, drawn)
-    _draw_imagenet(axes, published, imagenet)
+    _draw_imagenet(axes, imagenet)
     axes.legend(
         handles=_legend(imagenet),
         loc="upper right",
@@ -208,9 +188,7 @@ def _draw_strip(axes: Axes, drawn: Sequence[PublishedResult]) -> None:
         _under(axes, sum(span) / 2, 1.12, text, color=MUTED, size=8)
 
 
-def _draw_imagenet(
-    axes: Axes, published: Sequence[PublishedResult], imagenet: Sequence[Reproduction]
-) -> None:
+def _draw_imagenet(axes: Axes, imagenet: Sequence[Reproduction]) -> None:
     by_year: dict[int, list[tuple[Estimate, Reproduction]]] = defaultdict(list)
     for one in imagenet:
         if estimate := one.estimate("error_top5"):
@@ -223,8 +201,9 @@ def _draw_imagenet(
         for (estimate, one), label_y in zip(ones, heights, strict=True):
             m, y = one.setting, estimate.value
             x = year + _REPRODUCED_LANE + _NEXT_MODEL * models.index(m.model)
-            if counterpart := one.counterpart(published):
-                axes.plot(x, float(counterpart[1].error_top5), **_COUNTERPART)
+            for counterpart in one.counterparts[:1]:
+                if counterpart.error_top5 is not None:
+                    axes.plot(x, counterpart.error_top5, **_COUNTERPART)
             axes.vlines(x, estimate.low, estimate.high, color=REPRODUCED, linewidth=1.2, zorder=5)
             axes.plot(x, y, **_reproduced_marker(m.protocol))
             axes.plot((x, label_x), (y, label_y), color=REPRODUCED, linewidth=0.6, zorder=3)
@@ -236,12 +215,12 @@ def _draw_imagenet(
 def _draw_small(axes: Axes, rows: Sequence[Reproduction]) -> None:
     of = rows[0].setting
     axes.set(xlim=(0, 100), ylim=(len(rows) - 0.5, -0.5))
-    _bare(axes)
+    bare(axes)
     axes.tick_params(axis="y", length=0, labelleft=False)
     axes.xaxis.grid(color=RULE, linewidth=0.5)
     axes.set_xlabel(f"top-5 error, percent; {_BARS}", color=MUTED)
     title = f"Small-scale runs (not ImageNet figures): {of.profile}, {_short(of.dataset, 40)}, "
-    _heading(axes, 0.36, f"{title}{of.num_classes:,} classes", weight="bold", color=SMALL)
+    heading(axes, 0.36, f"{title}{of.num_classes:,} classes", weight="bold", color=SMALL)
     chance = rows[0].chance_top5
     axes.axvline(chance, color=MUTED, linewidth=1, dashes=(2, 2))
     _label(axes, f"chance {chance:.1f}", chance, -0.5, (0, 3), color=MUTED, va="bottom")
@@ -273,23 +252,18 @@ def _small_panels(reproduced: Sequence[Reproduction]) -> list[list[Reproduction]
 
 def _winner_marker(main_set: bool) -> dict[str, Any]:
     fill = WINNER if main_set else PAPER
-    return _marker("o", 7, WINNER, markerfacecolor=fill, markeredgewidth=1.4)
+    return marker("o", 7, WINNER, markerfacecolor=fill, markeredgewidth=1.4)
 
 
 def _reproduced_marker(protocol: str) -> dict[str, Any]:
     fill = PAPER if protocol == "centre_crop" else REPRODUCED
     shape = "s" if protocol in ("centre_crop", "ten_crop") else "P"
-    return _marker(shape, 5.5, REPRODUCED, markerfacecolor=fill, markeredgewidth=1.3, zorder=6)
+    return marker(shape, 5.5, REPRODUCED, markerfacecolor=fill, markeredgewidth=1.3, zorder=6)
 
 
-def _marker(shape: str, size: float, color: str, **style: Any) -> dict[str, Any]:
-    point = {"marker": shape, "markersize": size, "color": color, "linestyle": "", "zorder": 4}
-    return point | style
-
-
-_OUTSIDE = _marker("v", 6.5, WINNER, markerfacecolor=PAPER, markeredgewidth=1.2)
-_RUNNER_UP = _marker("D", 4.5, MUTED, markerfacecolor=PAPER, markeredgewidth=1.2)
-_COUNTERPART = _marker("_", 13, INK, markeredgewidth=1.6)
+_OUTSIDE = marker("v", 6.5, WINNER, markerfacecolor=PAPER, markeredgewidth=1.2)
+_RUNNER_UP = marker("D", 4.5, MUTED, markerfacecolor=PAPER, markeredgewidth=1.2)
+_COUNTERPART = marker("_", 13, INK, markeredgewidth=1.6)
 
 
 def _legend(imagenet: Sequence[Reproduction]) -> list[Line2D]:
@@ -305,26 +279,8 @@ def _legend(imagenet: Sequence[Reproduction]) -> list[Line2D]:
         for p in protocols
     ]
     if imagenet:
-        entries.append(("published for one net, validation set, same crops", _COUNTERPART))
+        entries.append(("published by the paper, validation set, same protocol", _COUNTERPART))
     return [Line2D([], [], label=label, **style) for label, style in entries]
-
-
-def _bare(axes: Axes) -> None:
-    axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(MUTED)
-    axes.tick_params(colors=MUTED, length=3, width=0.7)
-    axes.tick_params(axis="y", length=0)
-
-
-def _heading(axes: Axes, inches: float, text: str, **style: Any) -> None:
-    """A line of text, `inches` above the axes and flush with the picture's left edge."""
-    figure = axes.figure
-    assert isinstance(figure, Figure)
-    width, height = figure.get_size_inches()
-    top = axes.get_position().y1
-    figure.text(0.12 / width, top + inches / height, text, **({"color": MUTED} | style))
 
 
 def _under(axes: Axes, x: float, inches: float, text: str, **style: Any) -> None:

@@ -424,9 +424,11 @@ class _Training:
             ],
         }
         checkpoint.save(self.job.run_dir / "checkpoints", state, self.step)
-        # At most a twentieth of the time goes into checkpoints, however large the network.
+        # At most a twentieth of the time goes into checkpoints, however large the network; unless the
+        # job wants one every step.
         spent = time.monotonic() - started
-        self._next_save = time.monotonic() + max(self.job.checkpoint_seconds, 20 * spent)
+        wanted = self.job.checkpoint_seconds
+        self._next_save = time.monotonic() + (max(wanted, 20 * spent) if wanted else 0.0)
 
     def _restore(self) -> None:
         state = checkpoint.latest(self.job.run_dir / "checkpoints")

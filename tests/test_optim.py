@@ -7,7 +7,7 @@ from torch import nn
 from pipeline.papers.alexnet import PAPER_RECIPE
 from stages import optim
 from stages.errors import PipelineError
-from stages.recipe import Optimiser, ParameterGroup, Steps
+from stages.recipe import Optimiser, ParameterGroup, Plateau, Polynomial, Staircase, Steps
 
 
 def net() -> nn.Module:
@@ -17,52 +17,129 @@ def net() -> nn.Module:
     return model
 
 
-def test_the_rate_is_inside_the_velocity() -> None:
-    """Section 5: v <- 0.9 v - 0.0005 rate w - rate g; w <- w + v, across a drop of the rate."""
+@pytest.mark.parametrize(
+    ("rate", "nesterov", "weights", "biases"),
+    [
+        # v <- m v - rate (g + decay w); w <- w + v
+        ("inside", False, (0.89, 0.7261, 0.6334239), (-0.2, -0.5, -0.67)),
+        # v <- m v + g + decay w; w <- w - rate v
+        ("outside", False, (0.89, 0.7261, 0.7071789), (-0.2, -0.5, -0.535)),
+        # w <- w - rate (g + decay w + m v)
+        ("outside", True, (0.835, 0.644975, 0.6249237875), (-0.3, -0.65, -0.6875)),
+    ],
+    ids=["inside", "outside", "nesterov"],
+)
+def test_steps_worked_out_by_hand(rate, nesterov, weights, biases) -> None:
+    """Gradients of 1, momentum 0.5; the rate is 0.1 for two steps and then a tenth of it.
+
+    The weight decays by 0.1; the bias does not and learns at twice the rate.
+    """
+    schedule = Steps(((0, 0.1), (2, 0.01)))
     recipe = Optimiser(
         (
-            ParameterGroup(
-                ".*",
-                Steps(
-                    (
-                        (0, 0.1),
-                        (2, 0.01),
-                    )
-                ),
-                5e-4,
-            ),
-        )
+            ParameterGroup("bias", schedule, weight_decay=0.0, factor=2.0),
+            ParameterGroup(".*", schedule, weight_decay=0.1),
+        ),
+        momentum=0.5,
+        rate=rate,
+        nesterov=nesterov,
     )
-    weight = nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
-    holder = nn.Module()
-    holder.weight = weight
-    optimiser = optim.build(holder, recipe)
-    w, v = 1.0, 0.0
-    for epoch, gradient in enumerate([0.5, -0.2, 0.3, 0.1]):
-        rate = 0.1 if epoch < 2 else 0.01
-        v = 0.9 * v - 5e-4 * rate * w - rate * gradient
-        w += v
-        assert optim.set_rates(optimiser, epoch, epochs=91) == rate
-        weight.grad = torch.tensor([gradient], dtype=torch.float64)
+    model = nn.Linear(1, 1, dtype=torch.float64)
+    nn.init.ones_(model.weight)
+    nn.init.zeros_(model.bias)
+    optimiser = optim.build(model, recipe)
+    for epoch, expected in enumerate(zip(weights, biases, strict=True)):
+        assert optim.set_rates(optimiser, epoch, epochs=3) == (0.1 if epoch < 2 else 0.01)
+        model(torch.ones(1, 1, dtype=torch.float64)).sum().backward()
         optimiser.step()
-        assert weight.item() == pytest.approx(w, abs=1e-12)
+        optimiser.zero_grad()
+        assert (model.weight.item(), model.bias.item()) == pytest.approx(expected, abs=1e-12)
 
 
-def test_it_is_torch_sgd_while_the_rate_is_constant() -> None:
+@pytest.mark.parametrize(
+    ("rate", "nesterov", "rates"),
+    [
+        ("inside", False, (0.05,)),  # the conventions part where the rate changes
+        ("outside", False, (0.05, 0.005, 0.02)),
+        ("outside", True, (0.05, 0.005, 0.02)),
+    ],
+)
+def test_it_is_torchs_sgd(rate, nesterov, rates) -> None:
     torch.manual_seed(0)
     mine, torchs = net(), net()
     torchs.load_state_dict(mine.state_dict())
-    ours = optim.build(mine, Optimiser((ParameterGroup(".*", Steps(((0, 0.05),)), 1e-3),)))
-    theirs = torch.optim.SGD(torchs.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
-    optim.set_rates(ours, 0, epochs=1)
-    for _ in range(5):
-        x = torch.randn(4, 2)
-        for model, optimiser in ((mine, ours), (torchs, theirs)):
-            optimiser.zero_grad()
-            model(x).square().sum().backward()
-            optimiser.step()
+    schedule = Steps(tuple(enumerate(rates)))
+    ours = optim.build(
+        mine, Optimiser((ParameterGroup(".*", schedule, 0.1),), rate=rate, nesterov=nesterov)
+    )
+    theirs = torch.optim.SGD(
+        torchs.parameters(), lr=0.0, momentum=0.9, weight_decay=0.1, nesterov=nesterov
+    )
+    for epoch in range(4):
+        theirs.param_groups[0]["lr"] = optim.set_rates(ours, epoch, epochs=4)
+        for _ in range(3):
+            x = torch.randn(4, 2)
+            for model, optimiser in ((mine, ours), (torchs, theirs)):
+                optimiser.zero_grad()
+                model(x).square().sum().backward()
+                optimiser.step()
     for a, b in zip(mine.parameters(), torchs.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        (Steps(((0, 0.1), (2, 0.01), (2.5, 0.2))), {0: 0.1, 1.9: 0.1, 2: 0.01, 2.5: 0.2, 9: 0.2}),
+        (Polynomial(0.2, power=0.5), {0: 0.2, 7.5: 0.1, 9.9: 0.02}),
+        (Polynomial(0.2, power=1.0), {0: 0.2, 2.5: 0.15, 9: 0.02}),
+        # Szegedy 2014: 4 % less every 8 epochs
+        (Staircase(0.01, 0.96, every=8), {0: 0.01, 7.99: 0.01, 8: 0.0096, 24.5: 0.00884736}),
+        (Plateau(0.1, drops=3), {0: 0.1, 9: 0.1}),
+    ],
+    ids=lambda value: value.kind if hasattr(value, "kind") else "",
+)
+def test_rates_at_given_epochs(schedule, rates) -> None:
+    found = {epoch: optim.rate_at(schedule, epoch, epochs=10) for epoch in rates}
+    assert found == pytest.approx(rates)
+
+
+def test_a_plateaus_rate_falls_with_its_drops_and_no_further_than_published() -> None:
+    schedule = Plateau(0.1, factor=0.1, drops=3)
+    rates = [optim.rate_at(schedule, 0, epochs=10, drops=drops) for drops in range(6)]
+    assert rates == pytest.approx([0.1, 0.01, 1e-3, 1e-4, 1e-4, 1e-4])
+
+
+def test_a_plateau_is_patience_epochs_without_a_gain_of_the_threshold() -> None:
+    schedule = Plateau(0.1, patience=2, threshold=0.5)
+    state = optim.PlateauState()
+    told = [  # error, and then best, waited, drops
+        (80.0, (80.0, 0, 0)),
+        (79.6, (80.0, 1, 0)),  # 0.4 points better: not enough
+        (79.5, (79.5, 0, 0)),  # just enough
+        (79.4, (79.5, 1, 0)),
+        (90.0, (79.5, 0, 1)),  # the first drop, and the patience begins anew
+        (79.1, (79.5, 1, 1)),
+        (79.0, (79.0, 0, 1)),
+        (79.0, (79.0, 1, 1)),
+        (79.0, (79.0, 0, 2)),
+    ]
+    for error, expected in told:
+        state.update(error, schedule)
+        assert (state.best, state.waited, state.drops) == expected
+
+
+def test_only_a_plateau_is_a_plateau() -> None:
+    steps = ParameterGroup("conv1.*", Steps(((0, 0.1),)), 0.0)
+    plateau = ParameterGroup(".*", Plateau(0.1), 0.0)
+    assert optim.plateau_of(Optimiser((steps, plateau))) == plateau.schedule
+    assert optim.plateau_of(Optimiser((steps,))) is None
+
+
+def test_nesterov_with_the_rate_inside_is_refused() -> None:
+    group = ParameterGroup(".*", Steps(((0, 0.1),)), 0.0)
+    with pytest.raises(ValueError, match="nesterov is only defined with the rate outside"):
+        optim.build(net(), Optimiser((group,), rate="inside", nesterov=True))
 
 
 def test_the_authors_groups_at_each_epoch() -> None:

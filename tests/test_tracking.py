@@ -24,10 +24,13 @@ TAGS = {
     "paper": "alexnet",
     "year": "2012",
     "model": "alexnet",
+    "nets": "1",
     "profile": "toy",
+    "recipe_name": "authors",
     "recipe": TOY_RECIPE.id,
     "dataset": "slice-6",
     "dataset_digest": "0123456789ab",
+    "num_classes": "6",
     "seed": "0",
     "code": "abc",
     "deviations": "small: fast\nshort: fast",
@@ -62,7 +65,8 @@ def test_runs_nest_and_carry_recipe_and_data(
     assert run.data.tags["mlflow.parentRunId"] == command
     assert run.data.params["batch_size"] == str(TOY_RECIPE.batch_size)
     assert run.data.params["augmentation.crop"] == "64"
-    assert run.data.params["optimiser.groups.2.weight_decay"] == "0.0005"
+    assert run.data.params["optimiser.groups.0.factor"] == "2.0"
+    assert run.data.params["optimiser.groups.1.weight_decay"] == "0.0005"
     assert run.inputs.dataset_inputs[0].dataset.digest == dataset.info.digest
 
 
@@ -77,7 +81,7 @@ def test_a_measurement_comes_back_with_all_that_belongs_to_it(
     answers = tmp_path / "ten_crop.parquet"
     answers.write_bytes(b"answers")
     for _ in range(2):  # asked twice, recorded once
-        tracker.evaluation(training, RESULT, 6, answers)
+        tracker.evaluation(training, RESULT, answers)
     found = [m for m in tracker.measurements() if m.run_name == "measured"]
     assert {(m.metric, m.value, m.ci_low, m.ci_high) for m in found} == {
         ("error_top1", 50.0, 35.5, 64.5),
@@ -92,6 +96,7 @@ def test_a_measurement_comes_back_with_all_that_belongs_to_it(
             6,
         )
         assert (m.code_version, m.seed, m.year) == ("abc", 0, 2012)
+        assert (m.recipe, m.model, m.nets) == ("authors", "alexnet", 1)
         assert m.deviations == ("small: fast", "short: fast")
         assert m.finished_at
 
@@ -99,7 +104,7 @@ def test_a_measurement_comes_back_with_all_that_belongs_to_it(
 def test_what_is_forced_is_set_aside(tracker: Tracker, dataset: Dataset, tmp_path: Path) -> None:
     _, first = begin(tracker, dataset, "forced")
     (tmp_path / "a").touch()
-    tracker.evaluation(first, RESULT, 6, tmp_path / "a")
+    tracker.evaluation(first, RESULT, tmp_path / "a")
     tracker.forget("forced", evaluations_only=True)
     assert not [m for m in tracker.measurements() if m.run_name == "forced"]
     assert begin(tracker, dataset, "forced")[1] == first

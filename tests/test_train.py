@@ -1,23 +1,42 @@
 """Training: exact resumption, guards, and the same result whoever launches it."""
 
-import json
+import contextlib
+import itertools
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
+import models
 from stages import checkpoint
+from stages.augment.colour import Normalise
 from stages.dataset import Dataset
+from stages.evaluate import Net, evaluate_part, hits
+from stages.initialisation import PairedInitialisation
 from stages.journal import Follower
-from stages.recipe import Optimiser, ParameterGroup, Recipe, Steps
+from stages.loader import Images, training_batches
+from stages.recipe import (
+    Optimiser,
+    ParameterGroup,
+    Plateau,
+    Polynomial,
+    Recipe,
+    Schedule,
+    Start,
+    Steps,
+)
 from stages.train import TrainingStopped, TrainJob, read_result, train
 from tests.conftest import ROOT
 
@@ -134,25 +153,304 @@ def test_a_run_that_diverges_is_stopped(recipe: Recipe, dataset: Dataset, tmp_pa
         train(job(replace(recipe, optimiser=wild), dataset, tmp_path))
 
 
-def test_two_workers_train_like_one(
-    finished: TrainJob, recipe: Recipe, dataset: Dataset, tmp_path: Path
+@contextlib.contextmanager
+def interrupted_in_step(step: int) -> Iterator[None]:
+    """Ctrl-C once so many of this process's optimiser steps are done, before anything is noted."""
+    steps = itertools.count(1)
+
+    def stop(*_: object) -> None:
+        if next(steps) == step:
+            raise KeyboardInterrupt
+
+    handle = register_optimizer_step_post_hook(stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield
+    finally:
+        handle.remove()
+
+
+def flat(schedule: Schedule, **changes) -> Optimiser:
+    """One rate for all parameters."""
+    return Optimiser((ParameterGroup(".*", schedule, 5e-4),), **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimiser": flat(Plateau(1e-3, patience=2, threshold=100.0))},
+        {"optimiser": flat(Polynomial(1e-3, 0.5), rate="outside", nesterov=True)},
+        {"average_from": 0.5, "filter_rms": 0.02, "drop_last": False, "batch_size": 20},
+    ],
+    ids=["plateau", "nesterov", "averaged"],
+)
+def test_interrupted_twice_it_ends_as_if_it_had_not_been(
+    recipe: Recipe, dataset: Dataset, tmp_path: Path, changes
 ) -> None:
-    """Data-parallel over gloo, without dropout, whose noise is each worker's own."""
-    still = replace(recipe, knobs={**recipe.knobs, "dropout": 0.0}, epochs=1)
-    alone = job(still, dataset, tmp_path / "alone")
-    train(alone)
-    pair = job(still, dataset, tmp_path / "pair")
-    torch.multiprocessing.spawn(_worker, args=(2, pair, str(tmp_path / "meet")), nprocs=2)
-    one, two = load_file(alone.weights), load_file(pair.weights)
-    for name in one:
-        assert torch.allclose(one[name], two[name], rtol=1e-3, atol=1e-4), name
-    records = [json.loads(line) for line in pair.journal.read_text().splitlines()]
-    assert next(r for r in records if r["kind"] == "epoch")["n"] == 42
+    """In the middle of an epoch and at the end of one, whatever belongs to the state."""
+    changed = replace(recipe, epochs=4, **changes)
+    whole = job(changed, dataset, tmp_path / "whole")
+    train(whole)
+    run = job(changed, dataset, tmp_path / "run", checkpoint_seconds=0.0)
+    with interrupted_in_step(9):
+        train(run)
+    with interrupted_in_step(5):
+        train(run)
+    assert read_result(run.run_dir) is None
+    train(run)
+    starts = [r["step"] for r in Follower(run.journal).read() if r["kind"] == "start"]
+    assert starts == [0, 8, 12]
+    expected, found = load_file(whole.weights), load_file(run.weights)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    kept = ("kind", "step", "epoch", "loss", "rate", "error_top1", "error_top5", "train_error_top1")
+    assert told(run, *kept) == told(whole, *kept)
 
 
-def _worker(rank: int, world: int, pair: TrainJob, meet: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", f"file://{meet}", rank=rank, world_size=world)
-    train(pair)
-    torch.distributed.barrier()
-    os._exit(0)  # an orderly end races with gloo's threads; what is tested is on the disk by now
+def told(run: TrainJob, *names: str) -> list[dict[str, object]]:
+    """What the journal says of steps and epochs."""
+    records = [r for r in Follower(run.journal).read() if r["kind"] != "start"]
+    return [{name: r[name] for name in names if name in r} for r in records]
+
+
+def test_the_rate_follows_the_validation_error(
+    recipe: Recipe, dataset: Dataset, tmp_path: Path
+) -> None:
+    """The rule replayed by hand on the errors that the journal tells."""
+    schedule = Plateau(1e-3, factor=0.5, drops=2, patience=1, threshold=2.0)
+    run = job(replace(recipe, epochs=8, optimiser=flat(schedule)), dataset, tmp_path)
+    train(run)
+    records = list(Follower(run.journal).read())
+    errors = {r["epoch"]: r["error_top1"] for r in records if r["kind"] == "epoch"}
+    rate, best = 1e-3, 101.0
+    for epoch, error in errors.items():
+        rates = {r["rate"] for r in records if r["kind"] == "step" and r["epoch"] == epoch}
+        assert rates == {rate}, epoch
+        if error <= best - 2.0:
+            best = error
+        else:
+            rate = max(rate / 2, 0.25e-3)
+    assert rate == 0.25e-3, "the schedule was never put to the test"
+
+
+def test_averaging_is_the_mean_of_the_weights_after_each_step(
+    recipe: Recipe, dataset: Dataset, tmp_path: Path
+) -> None:
+    """One step an epoch, so that runs of 3, 4 and 5 epochs hold the weights after those steps."""
+    plain = replace(recipe, batch_size=96, optimiser=flat(Steps(((0, 1e-3),))))
+    after = []
+    for epochs in (3, 4, 5):
+        one = job(replace(plain, epochs=epochs), dataset, tmp_path / str(epochs))
+        train(one)
+        after.append(load_file(one.weights))
+    averaged = job(replace(plain, epochs=5, average_from=2), dataset, tmp_path / "averaged")
+    train(averaged)
+    found = load_file(averaged.weights)
+    for name in found:
+        mean = torch.stack([weights[name].double() for weights in after]).mean(dim=0)
+        assert torch.allclose(found[name].double(), mean, rtol=0, atol=1e-7), name
+    assert not torch.allclose(found["conv1.weight"], after[-1]["conv1.weight"], atol=1e-6)
+
+
+def test_the_averaged_weights_are_validated(
+    guessing: Recipe, dataset: Dataset, tmp_path: Path
+) -> None:
+    """The very last step changes the network much, and the mean of all steps little."""
+    last_step = replace(guessing, optimiser=flat(Steps(((0, 0.0), (1.8, 0.1)))))
+    plain = job(last_step, dataset, tmp_path / "plain")
+    averaged = job(replace(last_step, average_from=0), dataset, tmp_path / "averaged")
+    errors = []
+    for run in (plain, averaged):
+        train(run)
+        table = evaluate_part([Net(run.recipe, run.weights)], run.dataset, "centre_crop")
+        errors.append(epochs_of(run)[-1][1])
+        assert errors[-1] == pytest.approx(100 * np.mean(~hits(table)[:, 0]))
+    assert errors[0] != pytest.approx(errors[1])
+
+
+def test_the_loss_counts_auxiliary_heads_and_smooths_labels(
+    dataset: Dataset, recipe: Recipe, tmp_path: Path
+) -> None:
+    """One step on all images, and the same step by hand."""
+    knobs = {
+        "width": 0.125,
+        "image_size": 64,
+        "aux_pool": "adaptive",
+        "aux_dropout": 0.0,
+        "dropout": 0.0,
+    }
+    one_step = replace(
+        recipe,
+        model="googlenet",
+        knobs=knobs,
+        batch_size=96,
+        epochs=1,
+        optimiser=Optimiser((ParameterGroup(".*", Steps(((0, 0.01),)), weight_decay=0.0),)),
+        auxiliary_weight=0.3,
+        label_smoothing=0.1,
+    )
+    run = job(one_step, dataset, tmp_path)
+    train(run)
+
+    model = at_first(one_step)
+    ((inputs, labels),) = shown_in_training(one_step, dataset, epoch=0)
+
+    def loss(scores: Tensor) -> Tensor:
+        logs = scores.log_softmax(dim=1)
+        right = logs[torch.arange(96), labels]
+        return -(0.9 * right + 0.1 * logs.mean(dim=1)).mean()
+
+    main, aux1, aux2 = (loss(scores) for scores in model(inputs))
+    (main + 0.3 * aux1 + 0.3 * aux2).backward()
+    weights = load_file(run.weights)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad.any(), name
+        expected = parameter - 0.01 * parameter.grad
+        assert torch.allclose(weights[name], expected, rtol=1e-5, atol=1e-7), name
+    (record,) = (r for r in Follower(run.journal).read() if r["kind"] == "step")
+    assert record["loss"] == pytest.approx(main.item(), rel=1e-5)
+
+
+def at_first(recipe: Recipe) -> nn.Module:
+    """The network that a run of seed 0 begins with."""
+    with PairedInitialisation(0):
+        return models.create(recipe.model, num_classes=6, **recipe.knobs)
+
+
+def shown_in_training(
+    recipe: Recipe, dataset: Dataset, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The network's inputs and their labels, batch by batch."""
+    images = Images.to_train(dataset.samples("train"), recipe.augmentation)
+    normalise = Normalise(dataset, recipe.augmentation, torch.device("cpu"))
+    for batch in training_batches(
+        images, recipe.augmentation, batch_size=recipe.batch_size, seed=0, epoch=epoch
+    ):
+        yield normalise(batch.images, batch.colour, None), batch.labels
+
+
+def test_filters_stay_within_their_root_mean_square(
+    recipe: Recipe, dataset: Dataset, tmp_path: Path
+) -> None:
+    """After one step: what is larger is scaled back to the bound, what is smaller is left alone."""
+    bound = 0.02
+    one_step = replace(recipe, epochs=1, batch_size=96)
+    free = job(one_step, dataset, tmp_path / "free")
+    bounded = job(replace(one_step, filter_rms=bound), dataset, tmp_path / "bounded")
+    train(free)
+    train(bounded)
+    before, after = load_file(free.weights), load_file(bounded.weights)
+    convs = [name for name, weights in before.items() if weights.dim() == 4]
+    rms = {name: before[name].square().mean(dim=(1, 2, 3)).sqrt() for name in convs}
+    assert (
+        min(each.min() for each in rms.values()) < bound < max(each.max() for each in rms.values())
+    )
+    for name in before:
+        factor = (bound / rms[name]).clamp(max=1)[:, None, None, None] if name in convs else 1
+        assert torch.allclose(after[name], before[name] * factor, rtol=1e-5, atol=0), name
+
+
+# What the paper takes from net A (Simonyan and Zisserman 2014, section 3.1).
+FROM_A = r"(conv1_1|conv2_1|conv3_1|conv3_2|fc\d)\..*"
+
+
+@pytest.fixture(scope="module")
+def vgg_a(recipe: Recipe, dataset: Dataset, tmp_path_factory) -> TrainJob:
+    small = replace(
+        recipe,
+        model="vgg_a",
+        knobs={"width": 0.125, "image_size": 64},
+        optimiser=flat(Steps(((0, 1e-4),))),
+        batch_size=48,
+        epochs=1,
+    )
+    one = job(small, dataset, tmp_path_factory.mktemp("vgg_a"))
+    train(one)
+    return one
+
+
+def test_a_staged_start_takes_what_matches_and_nothing_else(
+    vgg_a: TrainJob, dataset: Dataset, tmp_path: Path
+) -> None:
+    frozen = flat(Steps(((0, 0.0),)))
+    deeper = replace(
+        vgg_a.recipe, model="vgg_d", optimiser=frozen, start=Start(vgg_a.recipe, FROM_A)
+    )
+    assert deeper.ancestors == (vgg_a.recipe,)
+    run = job(deeper, dataset, tmp_path, start=vgg_a.weights)
+    train(run)
+    trained, found = load_file(vgg_a.weights), load_file(run.weights)
+    fresh = at_first(deeper).state_dict()
+    taken = {name for name in fresh if torch.equal(found[name], trained.get(name, torch.empty(0)))}
+    layers = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
+    assert taken == {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
+    assert all(torch.equal(found[name], fresh[name]) for name in fresh.keys() - taken)
+
+
+@pytest.mark.parametrize(
+    ("changes", "pattern", "message"),
+    [
+        ({"knobs": {"width": 0.25, "image_size": 64}}, FROM_A, r"do not fit .*conv1_1\.weight"),
+        ({"model": "alexnet", "knobs": {"width": 0.125, "image_size": 64}}, ".*", "conv1_1"),
+        ({}, "fc8", "nothing matches fc8"),  # whole names are matched
+    ],
+    ids=["another width", "another network", "no match"],
+)
+def test_a_start_that_does_not_fit_is_refused(
+    vgg_a: TrainJob, dataset: Dataset, tmp_path: Path, changes, pattern: str, message: str
+) -> None:
+    misfit = replace(vgg_a.recipe, start=Start(vgg_a.recipe, pattern), **changes)
+    with pytest.raises(TrainingStopped, match=message):
+        train(job(misfit, dataset, tmp_path, start=vgg_a.weights))
+
+
+def test_a_start_from_damaged_weights_is_refused(
+    vgg_a: TrainJob, dataset: Dataset, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "weights.safetensors"
+    damaged.write_bytes(vgg_a.weights.read_bytes()[:1000])
+    staged = replace(vgg_a.recipe, start=Start(vgg_a.recipe))
+    with pytest.raises(TrainingStopped, match="weights to start from cannot be loaded"):
+        train(job(staged, dataset, tmp_path / "run", start=damaged))
+
+
+@pytest.fixture(scope="module")
+def guessing(recipe: Recipe) -> Recipe:
+    """A network that never changes and whose guesses differ from image to image."""
+    return replace(
+        recipe,
+        model="vgg_a",
+        knobs={"width": 0.125, "image_size": 64, "dropout": 0.0},
+        optimiser=flat(Steps(((0, 0.0),))),
+        epochs=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def counted(guessing: Recipe, dataset: Dataset) -> list[float]:
+    """Its training error in each epoch, counted by hand over the very crops of that epoch."""
+    model = at_first(guessing)
+    errors = []
+    for epoch in range(2):
+        wrong = sum(
+            int((model(inputs).argmax(dim=1) != labels).sum())
+            for inputs, labels in shown_in_training(guessing, dataset, epoch)
+        )
+        errors.append(100 * wrong / 96)
+    return errors
+
+
+def training_errors(run: TrainJob) -> list[float]:
+    records = [r for r in Follower(run.journal).read() if r["kind"] == "epoch"]
+    assert all(r["train_n"] == 96 for r in records)
+    return [r["train_error_top1"] for r in records]
+
+
+def test_the_training_error_is_counted_also_across_interruptions(
+    guessing: Recipe, counted: list[float], dataset: Dataset, tmp_path: Path
+) -> None:
+    run = job(guessing, dataset, tmp_path, checkpoint_seconds=0.0)
+    for step in (4, 5):  # in the first epoch, and early in the second
+        with interrupted_in_step(step):
+            train(run)
+    train(run)
+    assert training_errors(run) == pytest.approx(counted)

@@ -1,17 +1,23 @@
 """What each protocol shows of an image, on images whose pixels tell their place."""
 
+import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import models
 from stages.augment.views import Views
 from stages.dataset import Dataset
+from stages.decode import resize, resize_short_side
 from stages.evaluate import answers, predict
 from stages.loader import Images
 from stages.recipe import Augmentation, Recipe
+from stages.shard import shard
+from stages.sources import open_source
 from tests.test_augment import coordinates
 
 SCALES = (96, 128, 160)
@@ -93,6 +99,100 @@ def test_144_crops_are_six_of_three_squares_of_four_scales(upright: bool) -> Non
         assert square[5] == (top, top + 79, left, left + 79)
 
 
+def test_144_crops_listed_place_by_place() -> None:
+    """Scale; where its three squares begin; where a crop's five places lie in a square."""
+    places = {
+        80: ((0, 40, 80), [(8, 8), (0, 0), (0, 16), (16, 0), (16, 16)]),
+        96: ((0, 48, 96), [(16, 16), (0, 0), (0, 32), (32, 0), (32, 32)]),
+        112: ((0, 56, 112), [(24, 24), (0, 0), (0, 48), (48, 0), (48, 48)]),
+        128: ((0, 64, 128), [(32, 32), (0, 0), (0, 64), (64, 0), (64, 64)]),
+    }
+    image = coordinates(100, 200)
+    (crops,) = shown(Views("144_crops", crop=64, resize=72, scales=tuple(places)), image)
+    expected = []
+    for scale, (begins, five) in places.items():
+        whole = resize_short_side(image, scale)
+        assert whole.shape == (3, scale, 2 * scale)
+        for begin in begins:
+            square = whole[:, :, begin : begin + scale]
+            expected += [square[:, y : y + 64, x : x + 64] for y, x in five]
+            expected.append(resize(square, (64, 64)))
+    assert len(expected) == 144 // 2
+    assert torch.equal(crops, torch.stack(expected))
+
+
+COLOURS = torch.tensor(
+    [[128, 128, 128], [255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], dtype=torch.float32
+)
+MARK = 4
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory) -> Dataset:
+    """Grey images, broad, upright and square, whose corners are red, green, blue and white."""
+    folder = tmp_path_factory.mktemp("marked")
+    for split, shapes in (("train", [(120, 120)]), ("val", [(120, 160), (160, 120), (120, 120)])):
+        for place, shape in enumerate(shapes):
+            image = np.full((*shape, 3), 128, np.uint8)
+            corners = [(y, x) for y in (slice(MARK), slice(-MARK, None)) for x in (0, -1)]
+            for (rows, column), colour in zip(corners, COLOURS[1:].tolist(), strict=True):
+                columns = slice(MARK) if column == 0 else slice(-MARK, None)
+                image[rows, columns] = colour
+            path = folder / "source" / split / f"class{place}" / "image.png"
+            path.parent.mkdir(parents=True)
+            Image.fromarray(image).save(path)
+    for name in ("class1", "class2"):  # every class has training images
+        shutil.copytree(folder / "source/train/class0", folder / f"source/train/{name}")
+    shard(open_source(folder / "source"), folder / "dataset")
+    return Dataset(folder / "dataset")
+
+
+class Looking(nn.Module):
+    """Certain of the colour that one corner of a view has."""
+
+    def __init__(self, corner: int) -> None:
+        super().__init__()
+        self.corner = corner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -torch.cdist(x[:, :, self.corner, self.corner], COLOURS)
+
+    def dense(self, x: Tensor) -> Tensor:
+        return self(x)[:, :, None, None]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "shares"),
+    [
+        # The share of the views that have a marked corner of the image in their own.
+        ("centre_crop", (0, 0, 0)),
+        ("ten_crop", (0, 0, 1 / 10)),  # only a square image's corners are in its centre square
+        ("dense", (1 / 2, 1 / 2, 1 / 2)),
+        ("dense_multi_scale", (1 / 2, 1 / 2, 1 / 2)),
+        ("multi_crop", (1 / 50, 1 / 50, 1 / 50)),
+        ("multi_crop_and_dense", (0.26, 0.26, 0.26)),
+        # At each of four scales a crop of the square at the end, and that whole square; of a square
+        # image all three squares are the same.
+        ("144_crops", (8 / 144, 8 / 144, 24 / 144)),
+    ],
+)
+def test_marked_corners_are_seen_as_often_as_the_protocol_says(
+    marked: Dataset, protocol, shares
+) -> None:
+    """A view's top left shows the image's own, and its top right in a mirror image; so below."""
+    views = Views(protocol, crop=64, resize=72, scales=(80, 96, 112, 128))
+    images = Images.to_view(marked.samples("val"), views)
+    for corner, (own, mirrored) in ((0, (1, 2)), (-1, (4, 3))):
+        found = predict(
+            Looking(corner), images, torch.Tensor.float, views, device=torch.device("cpu")
+        )
+        expected = torch.zeros(3, len(COLOURS))
+        expected[:, own] = expected[:, mirrored] = torch.tensor(shares)
+        expected[:, 0] = 1 - expected.sum(dim=1)
+        order = marked.samples("val").labels.argsort()
+        assert torch.allclose(found.probabilities[order], expected, atol=1e-5)
+
+
 def test_whole_images_need_scales(recipe: Recipe) -> None:
     with pytest.raises(ValueError, match="test_scales"):
         Views.of(recipe, "dense")
@@ -130,14 +230,33 @@ def test_scores_are_averaged_over_places_and_shares_over_views(dataset: Dataset,
 
 
 def test_vgg_is_tested_densely(dataset: Dataset) -> None:
-    """Photographs of any shape, through the network's own fully convolutional form."""
+    """As sliding its fully connected layers over the maps of the last pool by hand."""
     torch.manual_seed(0)
-    model = models.create("vgg_a", num_classes=6, width=0.125, image_size=32)
-    views = Views("dense_multi_scale", crop=32, resize=32, scales=(32, 48))
+    model = models.create("vgg_a", num_classes=6, width=0.125, image_size=64).eval()
+    views = Views("dense_multi_scale", crop=64, resize=64, scales=(64, 96, 130))
     images = Images.to_view(dataset.samples("val"), views)
     normalise = lambda x: x.float() - 120  # noqa: E731
-    table = answers(predict(model, images, normalise, views, device=torch.device("cpu")))
-    assert sorted(table["index"].to_pylist()) == list(range(len(images)))
+    found = predict(model, images, normalise, views, device=torch.device("cpu"))
+    assert found.indices.tolist() == list(range(42))
+
+    layers = list(model.children())
+    flatten = next(i for i, layer in enumerate(layers) if isinstance(layer, nn.Flatten))
+    convolutions, head = nn.Sequential(*layers[:flatten]), nn.Sequential(*layers[flatten:])
+    for index in range(0, 42, 10):
+        shares = []
+        for side in (64, 96, 130):
+            whole = normalise(resize_short_side(images[index], side))
+            for shown_image in (whole, whole.flip(-1)):
+                maps = convolutions(shown_image[None])
+                rows, columns = (length - 1 for length in maps.shape[2:])  # windows of 2 x 2
+                scores = [
+                    head(maps[:, :, y : y + 2, x : x + 2])
+                    for y in range(rows)
+                    for x in range(columns)
+                ]
+                shares.append(torch.cat(scores).mean(dim=0).softmax(dim=0))
+        expected = torch.stack(shares).mean(dim=0)
+        assert torch.allclose(found.probabilities[index], expected, atol=1e-5)
 
 
 def test_views_of_a_recipe(recipe: Recipe) -> None:

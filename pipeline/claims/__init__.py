@@ -3,7 +3,16 @@
 python -m pipeline.claims
 """
 
-from pipeline.claims import alexnet
+from pipeline.claims import alexnet, googlenet, grid, resnet, resnext, senet, vgg, zfnet
 from stages.claim import Claim
 
-CLAIMS: tuple[Claim, ...] = (*alexnet.CLAIMS,)
+CLAIMS: tuple[Claim, ...] = (
+    *alexnet.CLAIMS,
+    *zfnet.CLAIMS,
+    *vgg.CLAIMS,
+    *googlenet.CLAIMS,
+    *resnet.CLAIMS,
+    *resnext.CLAIMS,
+    *senet.CLAIMS,
+    *grid.CLAIMS,
+)

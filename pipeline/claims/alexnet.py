@@ -5,9 +5,12 @@ Numbers of nets (145, 147, ...) are of the logs in computerhistory/AlexNet-Sourc
 
 from dataclasses import replace
 
-from stages.claim import Arm, Claim, PublishedEffect, everywhere
+from stages.claim import Arm, Claim, PublishedEffect, effects, everywhere
 
 _VAL, _TEST_2010 = "ILSVRC-2012 val", "ILSVRC-2010 test"
+_TEN = "ten crops"
+# Net 145, the published one: top-1 and top-5 error with ten crops.
+_NET_145 = {_VAL: (40.664, 18.210), _TEST_2010: (37.473, 16.999)}
 
 _AS_RUN = Arm("as run")
 
@@ -25,6 +28,13 @@ _FOUR_LAYERS = Arm(
 )
 
 
+def _logs(dataset: str, net: str, errors: tuple[float, float]) -> tuple[PublishedEffect, ...]:
+    """What net 145 is better by, from the logs of it and of another net: (top-1, top-5) errors."""
+    top1, top5 = (of - best for of, best in zip(errors, _NET_145[dataset], strict=True))
+    source = f"logs of nets {net} and 145"
+    return effects(dataset, _TEN, source, top1=top1, top5=top5, logged=True)
+
+
 def _depth(layer: str) -> Claim:
     return Claim(
         paper="alexnet",
@@ -35,7 +45,7 @@ def _depth(layer: str) -> Claim:
         without=Arm(f"without {layer}", knobs={"remove": (layer,)}),
         published=()
         if layer == "conv2"
-        else (PublishedEffect(2.0, _VAL, "not stated", "section 7", printed="about 2% for top-1"),),
+        else (PublishedEffect(2.0, _VAL, "not stated", "section 7", printed="about 2"),),
     )
 
 
@@ -48,17 +58,8 @@ CLAIMS = (
         with_it=_AS_RUN,
         without=Arm("without LRN", knobs={"lrn": False}),  # net 148: no norm layer at all
         published=(
-            PublishedEffect(1.4, _VAL, "ten crops", "section 3.3"),
-            PublishedEffect(1.2, _VAL, "ten crops", "section 3.3", metric="error_top5"),
-            PublishedEffect(1.370, _VAL, "ten crops", "logs of nets 148 and 145", logged=True),
-            PublishedEffect(
-                1.152,
-                _VAL,
-                "ten crops",
-                "logs of nets 148 and 145",
-                metric="error_top5",
-                logged=True,
-            ),
+            *effects(_VAL, _TEN, "section 3.3", top1=1.4, top5=1.2),
+            *_logs(_VAL, "148", (42.034, 19.362)),
         ),
     ),
     Claim(
@@ -70,17 +71,8 @@ CLAIMS = (
         # Map sizes stay equal here; net 147's last map is 7x7, and its fc6 larger.
         without=Arm("2x2 pools", knobs={"overlapping_pooling": False}),
         published=(
-            PublishedEffect(0.4, _VAL, "ten crops", "section 3.4"),
-            PublishedEffect(0.3, _VAL, "ten crops", "section 3.4", metric="error_top5"),
-            PublishedEffect(0.394, _VAL, "ten crops", "logs of nets 147 and 145", logged=True),
-            PublishedEffect(
-                0.300,
-                _VAL,
-                "ten crops",
-                "logs of nets 147 and 145",
-                metric="error_top5",
-                logged=True,
-            ),
+            *effects(_VAL, _TEN, "section 3.4", top1=0.4, top5=0.3),
+            *_logs(_VAL, "147", (41.058, 18.510)),
         ),
     ),
     Claim(
@@ -99,19 +91,8 @@ CLAIMS = (
         with_it=_AS_RUN,
         without=Arm("one column", knobs={"one_column": True}),
         published=(
-            PublishedEffect(1.7, _TEST_2010, "ten crops", "section 3.2"),
-            PublishedEffect(1.2, _TEST_2010, "ten crops", "section 3.2", metric="error_top5"),
-            PublishedEffect(
-                1.695, _TEST_2010, "ten crops", "logs of nets 145-half and 145", logged=True
-            ),
-            PublishedEffect(
-                1.230,
-                _TEST_2010,
-                "ten crops",
-                "logs of nets 145-half and 145",
-                metric="error_top5",
-                logged=True,
-            ),
+            *effects(_TEST_2010, _TEN, "section 3.2", top1=1.7, top5=1.2),
+            *_logs(_TEST_2010, "145-half", (39.168, 18.229)),
         ),
     ),
     Claim(
@@ -121,9 +102,7 @@ CLAIMS = (
         source="section 4.1",
         with_it=_AS_RUN,
         without=Arm("without colour noise", augmentation={"colour_noise": "none"}),
-        published=(
-            PublishedEffect(1.0, _VAL, "not stated", "section 4.1", printed="over 1% for top-1"),
-        ),
+        published=(PublishedEffect(1.0, _VAL, "not stated", "section 4.1", printed="over 1"),),
     ),
     Claim(
         paper="alexnet",
@@ -165,11 +144,8 @@ CLAIMS = (
         source="section 6, footnote",
         with_it=Arm("ten crops", protocol="ten_crop"),
         without=Arm("centre crop", protocol="centre_crop"),
-        published=(
-            PublishedEffect(1.5, _TEST_2010, "ten crops, none", "section 6, footnote"),
-            PublishedEffect(
-                1.3, _TEST_2010, "ten crops, none", "section 6, footnote", metric="error_top5"
-            ),
+        published=effects(
+            _TEST_2010, "ten crops against one", "section 6, footnote", top1=1.5, top5=1.3
         ),
     ),
     Claim(
@@ -179,11 +155,7 @@ CLAIMS = (
         source="section 6, Table 2",
         with_it=Arm("five nets", nets=5),  # seeds; the authors' five are five configurations
         without=_AS_RUN,
-        seeds=15,
-        published=(
-            PublishedEffect(2.6, _VAL, "ten crops", "Table 2"),
-            PublishedEffect(1.8, _VAL, "ten crops", "Table 2", metric="error_top5"),
-        ),
+        published=effects(_VAL, _TEN, "Table 2", top1=2.6, top5=1.8),
     ),
     Claim(
         paper="alexnet",
@@ -200,10 +172,8 @@ CLAIMS = (
         statement="The authors' own initialisation, 0.03 in layers 3 to 5, has a lower error than "
         "the paper's 0.01.",
         source="layers-145.cfg against section 5",
-        not_comparable=everywhere(
-            "the network has no knob for the initialisation alone: preset='paper' also changes "
-            "the order of layers 1 and 5, the norm's alpha and its reach"
-        ),
+        with_it=_AS_RUN,
+        without=Arm("0.01 everywhere", knobs={"initialisation": "paper"}),
     ),
     Claim(
         paper="alexnet",
@@ -223,27 +193,14 @@ CLAIMS = (
         source="log of net 150",
         with_it=_AS_RUN,
         without=Arm("isolated columns", knobs={"groups": "isolated"}),
-        published=(
-            PublishedEffect(1.166, _VAL, "ten crops", "logs of nets 150 and 145", logged=True),
-            PublishedEffect(
-                1.120,
-                _VAL,
-                "ten crops",
-                "logs of nets 150 and 145",
-                metric="error_top5",
-                logged=True,
-            ),
-        ),
+        published=_logs(_VAL, "150", (41.83, 19.33)),
     ),
     Claim(
         paper="alexnet",
         id="pretraining",
         statement="Training on all 15 million images first lowers the error.",
         source="section 6, Table 2",
-        published=(
-            PublishedEffect(1.7, _VAL, "ten crops", "Table 2"),
-            PublishedEffect(1.6, _VAL, "ten crops", "Table 2", metric="error_top5"),
-        ),
+        published=effects(_VAL, _TEN, "Table 2", top1=1.7, top5=1.6),
         not_comparable=everywhere("the ImageNet Fall 2011 release is not to be had"),
     ),
 )

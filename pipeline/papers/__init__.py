@@ -4,23 +4,24 @@ from difflib import get_close_matches
 from typing import Literal
 
 from pipeline.paper import Paper
-from pipeline.papers import alexnet
+from pipeline.papers import alexnet, googlenet, resnet, resnext, senet, trimps, vgg, zfnet
 from stages.claim import Bases
 from stages.errors import PipelineError
 
-PAPERS: tuple[Paper, ...] = (alexnet.PAPER,)
+# Of each year the winner first.
+PAPERS: tuple[Paper, ...] = (
+    alexnet.PAPER,
+    zfnet.PAPER,
+    googlenet.PAPER,
+    vgg.PAPER,
+    resnet.PAPER,
+    trimps.PAPER,
+    resnext.PAPER,
+    senet.PAPER,
+)
 # What the claims' arms are changes of.
 BASES: Bases = {paper.name: paper.recipes for paper in PAPERS}
-
-PLANNED = {
-    2010: "sparse coding",
-    2011: "Fisher vectors",
-    2013: "ZFNet",
-    2014: "GoogLeNet and VGG",
-    2015: "ResNet",
-    2016: "Trimps-Soushen and ResNeXt",
-    2017: "SENet",
-}
+PLANNED = {2010: "sparse coding", 2011: "Fisher vectors"}
 
 
 def select(year: int | Literal["all"] | None, name: str | None) -> tuple[Paper, ...]:

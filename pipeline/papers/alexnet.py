@@ -14,6 +14,8 @@ from stages.measurement import Published
 from stages.recipe import (
     Augmentation,
     Deviation,
+    Ensemble,
+    Member,
     Optimiser,
     ParameterGroup,
     Plateau,
@@ -73,6 +75,36 @@ PAPER_RECIPE = Recipe(
         Deviation(
             "every image draws its own crop and mirror image",
             "in the authors' code 32 consecutive images of a batch share one, for the speed of 2012's GPUs",
+        ),
+    ),
+)
+
+# The same net on ILSVRC-2010 (Table 1), by the epochs of the 2010 run's comments in layer-params-145.cfg.
+RECIPE_2010 = replace(
+    PAPER_RECIPE,
+    optimiser=_optimiser(
+        weights=Steps(((0, 1e-2), (23, 1e-3), (51, 1e-4), (78, 1e-5))),
+        biases=Steps(((0, 2e-2),)),
+        conv1=Steps(((0, 1e-2), (23, 1e-3), (51, 1e-4), (67, 1e-5), (72, 0.0))),
+        conv1_bias=Steps(((0, 2e-2), (72, 0.0))),
+    ),
+    epochs=93,
+    deviations=(
+        *PAPER_RECIPE.deviations,
+        Deviation(
+            "conv1 is slowed and frozen, and colour noise goes, at the epochs of the 2012 run",
+            "the comments give the 2010 run's three drops and its end only",
+        ),
+    ),
+)
+
+FIVE_SEEDS = Ensemble(
+    tuple(Member(PAPER_RECIPE, seed=seed) for seed in range(5)),
+    PAPER_RECIPE.protocols,  # section 4.1: the mean of the nets' probabilities
+    (
+        Deviation(
+            "five seeds of net 145",
+            "the entry's five are nets 131, 137, 145, 135 and 145f: three of these see a blurred image, too",
         ),
     ),
 )
@@ -185,7 +217,12 @@ PAPER = Paper(
     system="SuperVision",
     hardware="5 to 6 days on two GTX 580 of 3 GB (section 5)",
     recipes={
-        "paper": {"authors": PAPER_RECIPE, "text": TEXT_RECIPE},
+        "paper": {
+            "authors": PAPER_RECIPE,
+            "text": TEXT_RECIPE,
+            "authors_2010": RECIPE_2010,
+            "five_seeds": FIVE_SEEDS,
+        },
         "mini": {"authors": MINI_RECIPE},
         "toy": {"authors": TOY_RECIPE},
     },
@@ -215,8 +252,84 @@ PAPER = Paper(
             logged=True,
             source="layer-params-145.cfg, computerhistory/AlexNet-Source-Code",
         ),
-        Published("5 CNNs", "ten_crop", error_top1=38.1, error_top5=16.4, nets=5, source="Table 2"),
-        Published("5 CNNs", "ten_crop", error_top5=16.4, nets=5, split="test", source="Table 2"),
+        *(
+            Published(
+                f"net {net}, the authors' log",
+                "ten_crop",
+                error_top1=top1,
+                error_top5=top5,
+                logged=True,
+                source=f"layers-{number}.cfg, computerhistory/AlexNet-Source-Code",
+            )
+            for number, net, top1, top5 in (
+                (131, "131, k = 1 and a blurred image beside", 40.93, 18.57),
+                (135, "135, a blurred image beside", 41.07, 18.42),
+                (147, "147, pools that do not overlap", 41.058, 18.510),
+                (148, "148, none of the three response norms", 42.034, 19.362),
+                (150, "150, no connection between the columns", 41.83, 19.33),
+            )
+        ),
+        Published(
+            "1 CNN on ILSVRC-2010",
+            "ten_crop",
+            recipe="authors_2010",
+            error_top1=37.5,
+            error_top5=17.0,
+            split="test",
+            source="Table 1; 37.473 and 16.999 in the log of net 145",
+        ),
+        Published(
+            "1 CNN on ILSVRC-2010",
+            "centre_crop",
+            recipe="authors_2010",
+            error_top1=39.0,
+            error_top5=18.3,
+            split="test",
+            source="section 6, footnote",
+        ),
+        Published(
+            "net 145-half on ILSVRC-2010, the authors' log",
+            "ten_crop",
+            error_top1=39.168,
+            error_top5=18.229,
+            split="test",
+            logged=True,
+            source="layers-145-half.cfg, computerhistory/AlexNet-Source-Code",
+        ),
+        Published(
+            "BVLC's replication, k = 1 and positive biases of 0.1",
+            "centre_crop",
+            error_top1=42.9,
+            error_top5=19.8,
+            logged=True,
+            source="models/bvlc_alexnet, BVLC/caffe",
+        ),
+        Published(
+            "CaffeNet, pools before the response norms",
+            "centre_crop",
+            error_top1=42.6,
+            error_top5=19.6,
+            logged=True,
+            source="models/bvlc_reference_caffenet, BVLC/caffe",
+        ),
+        Published(
+            "5 CNNs",
+            "ten_crop",
+            recipe="five_seeds",
+            error_top1=38.1,
+            error_top5=16.4,
+            nets=5,
+            source="Table 2",
+        ),
+        Published(
+            "5 CNNs",
+            "ten_crop",
+            recipe="five_seeds",
+            error_top5=16.4,
+            nets=5,
+            split="test",
+            source="Table 2; 0.16422 in the official results",
+        ),
         Published(
             "1 CNN, pre-trained on ImageNet Fall 2011",
             "ten_crop",

@@ -52,6 +52,22 @@ RESNET = Augmentation(
 )
 RESNET_TEST_SCALES = (224, 256, 384, 480, 640)  # section 3.4
 
+# fb.resnet.torch (datasets/imagenet.lua and transforms.lua), followed by Xie 2016, section 4: 8 to 100 % of
+# the area, colours changed by up to 40 %, and lighting noise, whose formula there is the variance's. Theirs
+# multiplies one side by r and divides the other by it, r uniform in 3/4 to 4/3: hence these shapes.
+FB_RESNET = Augmentation(
+    resize=256,
+    crop=224,
+    sampling=AreaCrop(ratio=(9 / 16, 16 / 9), log_ratio=True, interpolations=("cubic",)),
+    mean="channel",
+    unit_variance=True,
+    distortion=0.4,
+    colour_noise="variance",
+)
+
+# Hu 2017, section 5.1: crops of random area and shape, mirror images, channel means.
+SENET = Augmentation(resize=256, crop=224, sampling=AreaCrop(), mean="channel")
+
 # torchvision's references/classification, the comparison of today: random resized crop and mirror.
 TORCHVISION = Augmentation(
     resize=256,

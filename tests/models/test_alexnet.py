@@ -119,15 +119,16 @@ def test_response_norm_of_each_preset() -> None:
 
 
 @pytest.mark.parametrize(
-    ("preset", "std"),
+    ("knobs", "std"),
     [
-        ("authors", (0.01, 0.01, 0.03, 0.03, 0.03, 0.01, 0.01, 0.01)),
-        ("paper", (0.01,) * 8),
+        ({"preset": "authors"}, (0.01, 0.01, 0.03, 0.03, 0.03, 0.01, 0.01, 0.01)),
+        ({"preset": "paper"}, (0.01,) * 8),
+        ({"preset": "authors", "initialisation": "paper"}, (0.01,) * 8),
     ],
 )
-def test_initialisation(preset: str, std: tuple[float, ...]) -> None:
+def test_initialisation(knobs: dict[str, str], std: tuple[float, ...]) -> None:
     torch.manual_seed(0)
-    net = models.create("alexnet", preset=preset)
+    net = models.create("alexnet", **knobs)
     names = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
     biases = (0, 1, 0, 1, 1, 1, 1, 0)
     for name, expected, bias in zip(names, std, biases, strict=True):
@@ -186,6 +187,8 @@ def test_other_image_sizes(image_size: int) -> None:
         ({"lrn_alpha_convention": "caffe"}, "lrn_alpha_convention.*divided"),
         ({"lrn": False, "lrn_alpha": 1e-3}, "without lrn"),
         ({"lrn": (), "lrn_alpha_convention": "paper"}, "without lrn"),
+        ({"lrn": False, "lrn_k": 1.0}, "without lrn"),
+        ({"lrn": False, "pool_before_norm": True}, "without lrn"),
         ({"lrn": ("conv3",)}, "conv3"),
         ({"one_column": True, "groups": 2}, "one column"),
         ({"variant": "one_weird_trick", "groups": 1}, "one column"),
@@ -230,6 +233,17 @@ def columns_seen_by_fc7(net: nn.Module) -> torch.Tensor:
     half = models.features(net, ["fc7"], x)["fc7"].chunk(2, dim=1)[0].sum()
     (grad,) = torch.autograd.grad(half, net.get_parameter("conv1.weight"))
     return torch.stack([part.abs().sum() for part in grad.chunk(2)]) > 0
+
+
+def test_caffes_replications() -> None:
+    knobs = {"preset": "paper", "lrn_alpha_convention": "divided", "lrn_k": 1.0}
+    bvlc, caffenet = toy(**knobs), toy(pool_before_norm=True, **knobs)
+    assert layer_names(bvlc)[:4] == ["conv1", "relu1", "norm1", "pool1"]
+    assert layer_names(caffenet)[:4] == ["conv1", "relu1", "pool1", "norm1"]
+    assert layer_names(caffenet)[4:8] == ["conv2", "relu2", "pool2", "norm2"]
+    norm = caffenet.get_submodule("norm1")
+    assert isinstance(norm, LocalResponseNorm)
+    assert (norm.k, norm.scale, norm.groups) == (1.0, 2e-5, 1)
 
 
 def test_columns() -> None:

@@ -189,6 +189,20 @@ def test_without_auxiliary_heads_training_returns_the_main_logits():
     assert small(aux_heads="none")(torch.randn(1, 3, 96, 96)).shape == (1, 4)
 
 
+def test_a_removed_module_is_passed_by():
+    whole, less = on_meta(), on_meta(remove=("4b", "5a"))
+    x = torch.empty(1, 480, 14, 14, device="meta")
+    at_4a = less.inception_4a(x)
+    assert less.inception_4b(at_4a) is at_4a
+    assert less.inception_5b.conv1x1.conv.in_channels == 832
+    assert less.train()(torch.empty(2, 3, 224, 224, device="meta"))[0].shape == (2, 1000)
+    assert parameters(less.inception_4c) == parameters(
+        whole.inception_4c
+    )  # 512 channels either way
+    with pytest.raises(ValueError, match="cannot remove"):
+        on_meta(remove=("4f",))
+
+
 def test_dropout_rates():
     model = on_meta()
     assert [model.dropout.p, model.aux1.dropout.p, model.aux2.dropout.p] == [0.4, 0.7, 0.7]

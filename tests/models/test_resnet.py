@@ -102,6 +102,23 @@ def test_blocks_of_each_stage(name, blocks):
     assert [len(model.get_submodule(f"conv{i}_x")) for i in (2, 3, 4, 5)] == blocks
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "plain34",
+        "resnet50",
+        "resnext",
+        "se_resnet50",
+        "wide_resnet50_2",
+        "preact_resnet200",
+    ],
+)
+def test_fewer_blocks(name):
+    model = on_meta(name, blocks=(1, 2, 1, 1))
+    assert [len(model.get_submodule(f"conv{i}_x")) for i in (2, 3, 4, 5)] == [1, 2, 1, 1]
+
+
 def test_cifar_layer_table():
     model = on_meta("resnet_cifar", depth=56)
     assert sizes(model, ["conv1", "conv2_x", "conv3_x", "conv4_x"], 32) == {
