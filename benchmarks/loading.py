@@ -15,6 +15,7 @@ takes seconds; all reading is from the page cache.
 import argparse
 import importlib.util
 import io
+import os
 import resource
 import shutil
 import tarfile
@@ -37,6 +38,7 @@ from torch.utils.data import DataLoader
 from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import v2
 
+from cluster.environment import new_token
 from cluster.session import session
 from stages import loader
 from stages.augment import published
@@ -180,6 +182,7 @@ def mosaicml_streaming(data: Data) -> Iterator[int]:
 
 def ray_data(data: Data) -> Iterator[int]:
     """Ray Data runs on all CPUs that it is given: one, as the others have."""
+    os.environ.setdefault("RAY_AUTH_TOKEN", new_token())  # Ray keeps the first that a process has
     with session():
         yield from _ray_batches(data)
 
