@@ -1,6 +1,6 @@
 """Images per second and core of one loader process, against the loaders that people use.
 
-    python -m benchmarks.loading FOLDER_WITH_THE_OFFICIAL_ARCHIVES [--rounds 3] [--repeat 8] [--only NAME]
+    python -m benchmarks.loading FOLDER_WITH_THE_OFFICIAL_ARCHIVES [--rounds 3] [--repeat 16] [--only NAME]
 
 Each system decodes, takes a random resized crop of 224, mirrors half and makes batches of 64. Systems take
 turns, and the median over the rounds counts. What is compared is images per second of processor time, of
@@ -189,7 +189,7 @@ def _ray_batches(data: Data) -> Iterator[int]:
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    context.execution_options.resource_limits.cpu = 1
+    context.execution_options.resource_limits = ray.data.ExecutionResources(cpu=1)
 
     def convert(row):
         (encoded,) = (row[key] for key in ("jpg", "jpeg") if key in row)
@@ -334,7 +334,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path, help="folder with the official archives")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--repeat", type=int, default=8, help="copies of each image")
+    parser.add_argument("--repeat", type=int, default=16, help="copies of each image")
     parser.add_argument("--only", action="append", help="systems whose name contains this")
     options = parser.parse_args()
     warnings.simplefilter("ignore")

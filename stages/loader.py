@@ -7,7 +7,7 @@ So a run that stopped at any step goes on with the very next batch, also at anot
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from stages import order
 from stages.augment.crops import training_crop
 from stages.augment.draws import Draws
 from stages.augment.views import Views
+from stages.buffers import Buffers, Handed
 from stages.dataset import Samples
 from stages.decode import centre_square, decode
 from stages.errors import PipelineError
@@ -29,6 +30,8 @@ from stages.recipe import AreaCrop, Augmentation, ScaleJitter
 KEEP_DECODED = 1 << 30
 # So many images, evenly spread, are decoded to judge the size of all.
 _PROBED = 16
+# Batches that each loader process makes ahead.
+_PREFETCHED = 4
 
 
 @dataclass(frozen=True)
@@ -206,7 +209,23 @@ def training_batches(
     steps = steps_per_epoch(len(images), batch_size, drop_last)
     batches = [visits[k * batch_size : (k + 1) * batch_size] for k in range(first_step, steps)]
     draws = Draws(seed, epoch, len(images))
-    return _load(_TrainingBatches(images, batches, part, recipe, draws), images, processes)
+    buffers = None
+    if processes and not images.kept:
+        most = -(-batch_size // part.world)
+        # One more than wait to be taken and one in use.
+        buffers = Buffers(processes, _PREFETCHED + 2, most * 3 * recipe.crop**2)
+    loaded = _load(
+        _TrainingBatches(images, batches, part, recipe, draws, buffers), images, processes
+    )
+    return map(_opened, loaded)
+
+
+def _opened(batch: Batch) -> Batch:
+    """A batch as `_TrainingBatches` makes it, with its images in reach and in their shape."""
+    images: Tensor | Handed = batch.images
+    if isinstance(images, Handed):
+        images = images.opened()
+    return batch._replace(images=images.movedim(-1, -3))
 
 
 def evaluation_batches(
@@ -228,7 +247,10 @@ def evaluation_batches(
 
 
 class _TrainingBatches(TorchDataset[Batch]):
-    """Makes batch k when asked for it, in whichever process asks."""
+    """Makes batch k when asked for it, in whichever process asks.
+
+    Its images are still (n, crop, crop, 3), or `Handed`.
+    """
 
     def __init__(
         self,
@@ -237,9 +259,10 @@ class _TrainingBatches(TorchDataset[Batch]):
         part: Part,
         recipe: Augmentation,
         draws: Draws,
+        buffers: Buffers | None,
     ) -> None:
         self._images, self._batches, self._part = images, batches, part
-        self._recipe, self._draws = recipe, draws
+        self._recipe, self._draws, self._buffers = recipe, draws, buffers
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -253,15 +276,21 @@ class _TrainingBatches(TorchDataset[Batch]):
         ]
         amount = self._recipe.distortion
         distortions = [draw.distortion(amount) for draw in draws] if amount else []
-        side = self._recipe.crop
         return Batch(
-            _stack(crops) if crops else torch.empty(0, 3, side, side, dtype=torch.uint8),
+            cast(Tensor, self._stack(crops)),
             self._images.labels[indices],
             torch.from_numpy(indices),
             torch.from_numpy(np.array([d.colour for d in draws], np.float32).reshape(-1, 3)),
             torch.from_numpy(np.array(distortions, np.float32).reshape(-1, 6)),
             len(self._batches[k]),
         )
+
+    def _stack(self, crops: Sequence[Tensor]) -> Tensor | Handed:
+        if not crops:
+            return torch.empty(0, self._recipe.crop, self._recipe.crop, 3, dtype=torch.uint8)
+        # Pixels keep their channels side by side: copying them is then copying rows.
+        pixels = [crop.movedim(0, -1) for crop in crops]
+        return self._buffers.stack(pixels) if self._buffers else torch.stack(pixels)
 
 
 class _ViewBatches(TorchDataset[ViewBatch]):
@@ -301,7 +330,7 @@ def _load(batches: TorchDataset[B], images: Images, processes: int) -> Iterator[
             batches,
             batch_size=None,
             num_workers=processes,
-            prefetch_factor=4 if processes else None,
+            prefetch_factor=_PREFETCHED if processes else None,
             pin_memory=torch.cuda.is_available(),
         )
     )

@@ -146,6 +146,21 @@ def test_loader_processes_change_nothing(dataset: Dataset, name: str, monkeypatc
     assert_equal(batches(streamed, RECIPES[name], epoch=0, processes=1), expected)
 
 
+def test_batches_stay_as_they_are_as_long_as_they_are_kept(dataset: Dataset, monkeypatch) -> None:
+    """Loader processes write into memory that was used before; not while somebody has a view of it."""
+    monkeypatch.setattr("stages.loader.KEEP_DECODED", 0)
+    images = Images.to_train(dataset.samples("train"), RECIPE)
+    expected = batches(images, epoch=0, batch_size=3)
+    options = {"batch_size": 3, "seed": 1, "epoch": 0, "processes": 2}
+    kept = []
+    for number, batch in enumerate(training_batches(images, RECIPE, **options)):
+        assert torch.equal(batch.images, expected[number].images)
+        if number % 3 == 0:
+            kept.append((number, batch.images[1:, :, 2:9]))
+    for number, view in kept:
+        assert torch.equal(view, expected[number].images[1:, :, 2:9])
+
+
 def test_labels_and_colour_belong_to_the_images(dataset: Dataset, images: Images) -> None:
     labels = dataset.samples("train").labels
     draws = Draws(1, 0, len(images))

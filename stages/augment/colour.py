@@ -32,7 +32,6 @@ class Normalise:
             )
         else:
             self._mean = torch.tensor(statistics.mean, device=device).view(3, 1, 1)
-        self._channel_mean = self._mean.mean(dim=(1, 2), keepdim=True)
         values = torch.tensor(statistics.eigenvalues).clamp(min=0)
         # On the 0-255 scale. The variance form takes intensities on the 0-1 scale: x / 255 shifted by
         # variance / 255^2 is x shifted by variance / 255.
@@ -42,6 +41,7 @@ class Normalise:
         # The covariance matrix's diagonal.
         deviation = (values[:, None] * vectors.square()).sum(dim=0).sqrt()
         self._deviation = deviation.view(3, 1, 1).to(device) if recipe.unit_variance else None
+        self._channel_mean = self._mean.mean(dim=(1, 2), keepdim=True)
 
     def __call__(
         self, images: Tensor, colour: Tensor | None = None, distortion: Tensor | None = None
@@ -58,16 +58,25 @@ class Normalise:
         """
         size = images.shape[-2:]
         mean = self._mean if size == (self._recipe.crop, self._recipe.crop) else self._channel_mean
-        x = images.to(torch.float32, memory_format=torch.contiguous_format)
-        if distortion is not None:
-            x = distort(x, distortion)
-        x -= mean
-        if colour is not None:
-            x += (colour @ self._components)[:, :, None, None]
-            x /= self._recipe.colour_divisor
+        x = images if distortion is None else distort(images.float(), distortion)
+        if not x.is_cuda:  # where arithmetic on bytes and floats together is slower than two passes
+            x = x.to(torch.float32, memory_format=torch.contiguous_format)
+        # As few passes over the pixels as there can be: memory is what normalising waits for.
+        into = torch.empty(x.shape, device=x.device) if x.is_cuda else x
+        if colour is None and self._deviation is None:
+            return torch.sub(x, mean, out=into)
+        scale = torch.ones(3, 1, 1, device=x.device)
         if self._deviation is not None:
-            x /= self._deviation
-        return x
+            scale /= self._deviation
+        shift = torch.zeros(3, 1, 1, device=x.device)
+        if colour is not None:
+            scale /= self._recipe.colour_divisor
+            shift = (colour @ self._components)[:, :, None, None]
+        if mean.shape[1:] == (1, 1):
+            shift = shift - mean
+        else:
+            x = torch.sub(x, mean, out=into)
+        return torch.addcmul(shift * scale, x, scale, out=into)
 
 
 def distort(images: Tensor, distortion: Tensor) -> Tensor:
