@@ -12,6 +12,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from pyarrow.fs import FileSystem
@@ -83,7 +84,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.start()
     _, port = server.get_host_and_port()
     endpoint = f"127.0.0.1:{port}"
-    yield new_bucket("shards", f"endpoint_override={endpoint}&scheme=http")
+    # All servers of a process keep what they are sent in one place, so the bucket's name must be new.
+    yield new_bucket(f"shards-{uuid4()}", f"endpoint_override={endpoint}&scheme=http")
     server.stop()
 
 
