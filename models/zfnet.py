@@ -47,6 +47,7 @@ class ZFNet(nn.Module):
         conv2_stride: int,
         lrn: bool,
         dropout: float,
+        initial_std: float,
         width: float,
         image_size: int,
     ) -> None:
@@ -77,7 +78,7 @@ class ZFNet(nn.Module):
                 self.add_module(f"relu{number}", nn.ReLU())
                 published_kernel = 7 if layer.name == "conv1" else layer.kernel
                 fan_in_ratio = full / seen * (published_kernel / layer.kernel) ** 2
-                self.initial_std[layer.name] = INITIAL_STD * sqrt(fan_in_ratio)
+                self.initial_std[layer.name] = initial_std * sqrt(fan_in_ratio)
                 seen, full = out, channels[layer.name]
         self.flatten = nn.Flatten()
         seen, full = seen * sides["pool5"] ** 2, full * 6**2
@@ -87,10 +88,10 @@ class ZFNet(nn.Module):
                 self.add_module(name, nn.Linear(seen, out))
                 self.add_module(f"relu{name[-1]}", nn.ReLU())
                 self.add_module(f"drop{name[-1]}", nn.Dropout(dropout))
-                self.initial_std[name] = INITIAL_STD * sqrt(full / seen)
+                self.initial_std[name] = initial_std * sqrt(full / seen)
                 seen, full = out, channels[name]
         self.fc8 = nn.Linear(seen, num_classes)
-        self.initial_std["fc8"] = INITIAL_STD * sqrt(full / seen)
+        self.initial_std["fc8"] = initial_std * sqrt(full / seen)
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,7 +101,7 @@ class ZFNet(nn.Module):
         return x
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Weights N(0, 0.01²), biases 0 (§3).
+        """Weights N(0, ``initial_std``²), biases 0 (§3).
 
         "All weights are initialized to 10⁻²" must mean the standard deviation: equal weights would
         stay equal. A layer that has fewer inputs than published, by ``width``, ``stem`` or
@@ -146,6 +147,7 @@ def zfnet(
     conv2_stride: int = 2,
     lrn: bool = True,
     dropout: float = 0.5,
+    initial_std: float = INITIAL_STD,
     width: float = 1.0,
     image_size: int = 224,
 ) -> ZFNet:
@@ -162,6 +164,7 @@ def zfnet(
         conv2_stride: of conv2.
         lrn: contrast normalisation after pools 1 and 2, with AlexNet's constants (not stated).
         dropout: probability of dropping an output of fc6 and fc7.
+        initial_std: standard deviation of a layer's first weights at its published number of inputs.
         width: multiplies all hidden channel counts.
         image_size: side of the crop in pixels.
 
@@ -182,6 +185,7 @@ def zfnet(
         conv2_stride=conv2_stride,
         lrn=lrn,
         dropout=dropout,
+        initial_std=initial_std,
         width=width,
         image_size=image_size,
     )

@@ -71,7 +71,7 @@ def fetched(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_batches_are_those_of_the_local_data_set(
     dataset: Dataset, remote: Folder, tmp_path: Path, monkeypatch, caplog, processes: int
 ) -> None:
-    """In the order that goes through the shards each is fetched once, there is room for three."""
+    """There is room for three: one process that goes through the shards in order fetches each once."""
     caplog.set_level("INFO", "werkzeug")
     assert is_dataset(remote.url)
     limit = sum(sorted(train_bytes(dataset))[-3:])
@@ -83,9 +83,9 @@ def test_batches_are_those_of_the_local_data_set(
     assert_equal(found, batches(dataset, processes, shuffle_buffer=0))
     assert kept(tmp_path / "mirror") <= limit
     asked = fetched(caplog)
-    assert len(asked) == len(set(asked)) + (
-        asked[0] in asked[1:]
-    )  # which was read to judge the size
+    if processes == 0:  # of two, one may run ahead by more than there is room for
+        judged = asked[0] in asked[1:]  # read to judge the size, and gone since
+        assert len(asked) == len(set(asked)) + judged
     assert len(set(asked)) == len(train_bytes(dataset))
 
 
