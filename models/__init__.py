@@ -17,7 +17,7 @@ from models import (  # importing a paper's module registers its networks
 from models.describe import Layer, LayerTable, describe, layer_table
 from models.features import features
 from models.fidelity import Fidelity, fidelity_rows
-from models.registry import create, knobs_of, names
+from models.registry import create, create_on_meta, knobs_of, names
 from models.weights import Provenance, load_network, load_weights, read_provenance, save_weights
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Provenance",
     "alexnet",
     "create",
+    "create_on_meta",
     "describe",
     "features",
     "fidelity_rows",

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from models.caffe import CaffeLayer, read_caffemodel
 from models.preprocessing import RGB, Preprocessing
-from models.registry import check_choice, create
+from models.registry import check_choice, create_on_meta
 
 ChannelOrder = Literal["BGR", "RGB"]
 
@@ -242,8 +242,7 @@ def load_caffemodel(
     knobs = dict(release.knobs) | knobs
     if network == "googlenet" and "aux1.classifier" not in modules:
         knobs = {"aux_heads": "none"} | knobs
-    with torch.device("meta"):
-        model = create(release.network, num_classes, **knobs).eval()
+    model = create_on_meta(release.network, num_classes, **knobs).eval()
 
     state, matches, problems = _match(model, learned, release.module, channel_order == "BGR")
     stated = tuple(layer.name for layer in layers if layer.name in release.order)

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from models.layers import GroupedLinear, WithinMapNorm
-from models.registry import create, knobs_of
+from models.registry import create_on_meta, knobs_of
 
 Pair = tuple[int, int]
 
@@ -137,8 +137,7 @@ def describe(name: str, image_size: int | None = None, **knobs: Any) -> LayerTab
     """
     if image_size and "image_size" in knobs_of(name):
         knobs["image_size"] = image_size
-    with torch.device("meta"):
-        model = create(name, **knobs)
+    model = create_on_meta(name, **knobs)
     return layer_table(model, image_size or cast(int, model.input_size), name)
 
 

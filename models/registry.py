@@ -1,11 +1,13 @@
 """The names of the networks: one table from a published name to the function that builds it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from inspect import Parameter, signature
 from typing import Any, TypeVar, get_args
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 Builder = Callable[..., nn.Module]
 B = TypeVar("B", bound=Builder)
@@ -55,6 +57,32 @@ def create(name: str, num_classes: int = 1000, **knobs: Any) -> nn.Module:
         TypeError: a knob that this network does not have.
     """
     return builder(name)(num_classes=num_classes, **knobs)
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Leaves tensors as they are: on the meta device a draw costs seconds, to import a compiler."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in {"normal_", "uniform_"}:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+def create_on_meta(name: str, num_classes: int = 1000, **knobs: Any) -> nn.Module:
+    """`create` without memory for weights: for shapes and counts.
+
+    Raises:
+        ValueError, TypeError: as `create`.
+    """
+    with torch.device("meta"), _NothingDrawn():
+        return create(name, num_classes, **knobs)
 
 
 def knobs_of(name: str) -> set[str]:

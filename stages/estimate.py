@@ -110,10 +110,9 @@ def reckon(recipe: Recipe, classes: int, device: str) -> Cost:
     images = 2
     side = recipe.augmentation.crop
     kept = _Kept()
-    with torch.device("meta"):
-        model = models.create(recipe.model, num_classes=classes, **recipe.knobs).train()
-        with kept:
-            model(torch.empty(images, 3, side, side))
+    model = models.create_on_meta(recipe.model, classes, **recipe.knobs).train()
+    with kept:
+        model(torch.empty(images, 3, side, side, device="meta"))
     seconds = 3 * 2 * macs / (REACHED * DEVICES[device])
     return Cost(
         seconds, _parameters(model), macs, kept.bytes(model) // images, device, measured=False
@@ -143,8 +142,7 @@ class _Kept(torch.autograd.graph.saved_tensors_hooks):
 
 
 def _multiply_adds(recipe: Recipe, classes: int) -> int:
-    with torch.device("meta"):
-        model = models.create(recipe.model, num_classes=classes, **recipe.knobs)
+    model = models.create_on_meta(recipe.model, classes, **recipe.knobs)
     return layer_table(model, recipe.augmentation.crop).multiply_adds
 
 

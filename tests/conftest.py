@@ -7,7 +7,6 @@ are used; where it does not, the embedded images stand in, and what needs the re
 import io
 import os
 import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,6 +22,7 @@ from stages.dataset import Dataset
 from stages.recipe import Recipe
 from stages.shard import shard
 from stages.sources import CLASSES, GROUND_TRUTH, TRAIN_ARCHIVE, VAL_ARCHIVE, open_source
+from tests import warm
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -154,11 +154,5 @@ def tar_of(files: list[tuple[str, bytes]]) -> bytes:
 
 def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run ``python -m ARGUMENTS`` as a user would, from the checkout."""
-    return subprocess.run(
-        [sys.executable, "-m", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment}
+    return warm.run([str(argument) for argument in arguments], ROOT, environment)

@@ -6,9 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import torch
 
-from models import create
+from models import create_on_meta
 from pipeline import papers
 from pipeline.claims import CLAIMS
 from stages.augment.views import Views
@@ -51,8 +50,7 @@ def test_every_arm_builds_its_network_and_differs_from_the_other(profile: str) -
             network = recipe.model, repr(sorted(recipe.knobs.items()))
             if network not in built:
                 built.add(network)
-                with torch.device("meta"):
-                    create(recipe.model, 100, **recipe.knobs)
+                create_on_meta(recipe.model, 100, **recipe.knobs)
 
 
 def test_arms_change_what_they_say_and_nothing_else() -> None:

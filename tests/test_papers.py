@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 
 import pytest
-import torch
 from torch import nn
 
 import models
@@ -52,8 +51,7 @@ def recipes_of(paper: Paper) -> Iterator[tuple[str, Recipe | Ensemble]]:
 
 def network(recipe: Recipe) -> nn.Module:
     classes = len(CLASSES) if "width" in recipe.knobs else 1000
-    with torch.device("meta"):
-        return models.create(recipe.model, num_classes=classes, **recipe.knobs)
+    return models.create_on_meta(recipe.model, classes, **recipe.knobs)
 
 
 # The history as a list

@@ -4,12 +4,11 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.registry import create
+from models.registry import create_on_meta
 
 
 def on_meta(name: str, **knobs) -> nn.Module:
-    with torch.device("meta"):
-        return create(name, **knobs).eval()
+    return create_on_meta(name, **knobs).eval()
 
 
 def parameters(model: nn.Module) -> int:

@@ -24,8 +24,7 @@ LAYER_TABLE = {  # fact: channels, side, parameters; NIPS 2012 §3.5
 
 
 def on_meta(**knobs: object) -> AlexNet:
-    with torch.device("meta"):
-        net = models.create("alexnet", **knobs)
+    net = models.create_on_meta("alexnet", **knobs)
     assert isinstance(net, AlexNet)
     return net
 

@@ -407,8 +407,7 @@ def test_every_release_is_tried() -> None:
 def test_full_size_networks_have_exactly_these_layers() -> None:
     for network, (layers, _) in NETS.items():
         release = RELEASES[network]
-        with torch.device("meta"):
-            model = models.create(release.network, **release.knobs)
+        model = models.create_on_meta(release.network, **release.knobs)
         modules = {name.rpartition(".")[0] for name in model.state_dict()}
         assert {module for _, _, module in layers} == modules
 

@@ -70,11 +70,10 @@ def test_shared_weights_count_once_and_the_mode_is_left_alone() -> None:
 @pytest.mark.parametrize("name", models.names())
 def test_every_network_is_described(name: str) -> None:
     table = models.describe(name)
-    with torch.device("meta"):
-        model = models.create(name).eval()
-        counter = FlopCounterMode(display=False)
-        with counter, torch.no_grad():
-            model(torch.empty(1, *table.input_shape))
+    model = models.create_on_meta(name).eval()
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        model(torch.empty(1, *table.input_shape, device="meta"))
     assert table.training_parameters == sum(p.numel() for p in model.parameters())
     assert 0 < table.parameters <= table.training_parameters
     if name != "lenet5":  # some of its layers are neither convolution nor matrix product

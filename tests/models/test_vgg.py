@@ -7,7 +7,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.registry import create
+from models.registry import create, create_on_meta
 from models.vgg import FIDELITY, VGG, initialise_from
 
 NAMES = ["vgg_a", "vgg_a_lrn", "vgg_b", "vgg_c", "vgg_d", "vgg_e"]
@@ -15,8 +15,7 @@ FC_PARAMETERS = 123_642_856
 
 
 def on_meta(name: str, **knobs) -> VGG:
-    with torch.device("meta"):
-        return create(name, **knobs).eval()
+    return create_on_meta(name, **knobs).eval()
 
 
 def small(name: str, **knobs) -> VGG:
