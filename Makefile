@@ -30,7 +30,7 @@ demo: $(READY) ## train and test the 2012 winner on the embedded images (about 3
 	$(PYTHON) -m pipeline.run --year 2012 --workspace $(WORKSPACE) $(ARGS)
 
 test: $(READY) ## the test suite (under 10 minutes on 2 cores)
-	$(PYTHON) -m pytest -n 2 --dist loadfile $(ARGS)
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: $(READY) ## the long tests
 	$(PYTHON) -m pytest -m slow $(ARGS)

@@ -64,16 +64,17 @@ def probe(recipe: Recipe, classes: int, device: torch.device, execution: Executi
 
     On a CPU, and where a micro-batch is set, with fewer images than the recipe's batch.
     """
-    macs = _multiply_adds(recipe, classes)
+    side = recipe.augmentation.crop
+    model = models.create(recipe.model, num_classes=classes, **recipe.knobs)
+    macs = layer_table(model, side).multiply_adds
     images = min(recipe.batch_size, execution.micro_batch or recipe.batch_size)
     if device.type == "cpu":
         images = min(images, max(2, int(_CPU_STEP / macs)))
-    model = models.create(recipe.model, num_classes=classes, **recipe.knobs).to(device).train()
+    model.to(device).train()
     if execution.channels_last:
         model.to(memory_format=torch.channels_last)
     optimiser = optim.build(model, recipe.optimiser)
     optim.set_rates(optimiser, 0, epochs=recipe.epochs)
-    side = recipe.augmentation.crop
     inputs = torch.randn(images, 3, side, side, device=device)
     labels = torch.randint(classes, (images,), device=device)
     kept = _Kept()
@@ -106,11 +107,11 @@ def reckon(recipe: Recipe, classes: int, device: str) -> Cost:
     """
     if device not in DEVICES:
         raise PipelineError(f"no device {device!r} is known", f"use one of: {', '.join(DEVICES)}")
-    macs = _multiply_adds(recipe, classes)
     images = 2
     side = recipe.augmentation.crop
     kept = _Kept()
     model = models.create_on_meta(recipe.model, classes, **recipe.knobs).train()
+    macs = layer_table(model, side).multiply_adds
     with kept:
         model(torch.empty(images, 3, side, side, device="meta"))
     seconds = 3 * 2 * macs / (REACHED * DEVICES[device])
@@ -139,11 +140,6 @@ class _Kept(torch.autograd.graph.saved_tensors_hooks):
         """Of the last forward pass, without the model's own tensors."""
         own = {p.untyped_storage()._cdata for p in (*model.parameters(), *model.buffers())}
         return sum(size for key, size in self._storages.items() if key not in own)
-
-
-def _multiply_adds(recipe: Recipe, classes: int) -> int:
-    model = models.create_on_meta(recipe.model, classes, **recipe.knobs)
-    return layer_table(model, recipe.augmentation.crop).multiply_adds
 
 
 def _parameters(model: nn.Module) -> int:

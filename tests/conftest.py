@@ -14,6 +14,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import torch
 from pyarrow.fs import FileSystem
 
 from pipeline.papers.alexnet import TOY_RECIPE
@@ -27,6 +28,18 @@ from tests import warm
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared" / "data"
 CLASSES_USED, TRAIN_EACH, VAL_EACH = 6, 16, 7
+
+
+# Two processes share the files of tests; a long one that comes last would leave one of them idle.
+LONGEST = ("test_ray", "test_ablate", "test_train", "test_run")
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.fixture(scope="session")
