@@ -167,7 +167,7 @@ class Laboratory:
                 (done if finished else todo)[training] = run, trial
                 parents |= set() if finished else {parent}
             self._progress.line(
-                "ablate", f"{len(todo)} trials to run, {len(done)} finished before and reused"
+                "sweep", f"{len(todo)} trials to run, {len(done)} finished before and reused"
             )
             failed = self._run_trials(todo, sorted(parents)) if todo else {}
             for training, (run, trial) in (todo | done).items():
@@ -237,7 +237,7 @@ class Laboratory:
             if record["kind"] == "epoch" and record["epoch"] + 1 == trial.job.recipe.epochs:
                 ended += 1
                 self._progress.line(
-                    "ablate",
+                    "sweep",
                     f"{ended}/{len(trials)} trained: {run.recipe_name}, seed {run.setting.seed}: "
                     f"centre-crop error top-1 {record['error_top1']:.1f} %, "
                     f"top-5 {record['error_top5']:.1f} % (n={record['n']:,})",

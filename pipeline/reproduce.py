@@ -29,6 +29,7 @@ from stages.errors import PipelineError
 from stages.evaluate import Evaluation
 from stages.ledger import Ledger
 from stages.measurement import PaperFigures
+from stages.recipe import Protocol
 
 # A network has clearly learned where even the upper end of its error's interval is below this share of the
 # error of guessing.
@@ -66,27 +67,61 @@ def reproduce(papers: Sequence[Paper], options: Options) -> None:
             options.execution,
             None if options.force == "shard" else options.force,
         )
+        info = read_info(dataset)
+        runs = [
+            run_of(
+                Setting(paper, profile, dataset, info, options.seed),
+                *paper.recipe(profile, options.recipe),
+            )
+            for paper in papers
+        ]
+        wrong = {}
+        if len(runs) > 1 and profile == "toy" and options.workers is None and not options.force:
+            wrong = _side_by_side(runs, laboratory)
         results: list[tuple[Run | Fusion, Evaluation]] = []
-        failed: dict[str, PipelineError] = {}
-        for paper in papers:
-            setting = Setting(paper, profile, dataset, read_info(dataset), options.seed)
-            run = run_of(setting, *paper.recipe(profile, options.recipe))
+        failed = []
+        for run in runs:
+            told = [wrong[one.name] for one in _trainings(run) if one.name in wrong]
             try:
-                results += [(run, evaluation) for evaluation in laboratory.run(run)]
+                if not told:
+                    results += [(run, evaluation) for evaluation in laboratory.run(run)]
             except PipelineError as error:
-                if len(papers) == 1:
+                if len(runs) == 1:
                     raise
-                failed[paper.name] = error
-                progress.line("error", f"{paper.name}: {error}")
+                told = [str(error)]
+            if told:
+                failed.append(run.setting.paper.name)
+                progress.line("error", f"{failed[-1]}: {told[0]}")
         draw(workspace, tracker, progress)
         for run, evaluation in results:
             progress.line("result", sentence(run, evaluation))
-        _say_where(workspace, tracker, setting.experiment, progress)
+        _say_where(workspace, tracker, runs[-1].setting.experiment, progress)
     if failed:
         raise PipelineError(
-            f"{len(failed)} of {len(papers)} papers did not end: {', '.join(failed)}",
+            f"{len(failed)} of {len(runs)} papers did not end: {', '.join(failed)}",
             "the lines above say why; the same command goes on with them and skips the others",
         )
+
+
+def _side_by_side(runs: Sequence[Run | Fusion], laboratory: Laboratory) -> dict[str, str]:
+    """Do the trainings of several papers as a sweep, which keeps every core busy and its processes.
+
+    Returns:
+        What went wrong, by the training's name.
+    """
+    wanted: dict[str, tuple[Run, Sequence[Protocol]]] = {}
+    for run in runs:
+        protocols = run.recipe.protocols if isinstance(run, Run) else run.ensemble.protocols
+        for one in _trainings(run):
+            if one.parent is None:
+                wanted[one.name] = one, protocols
+            else:  # it follows by itself
+                wanted.setdefault(one.parent.name, (one.parent, ()))
+    return laboratory.sweep(*zip(*wanted.values(), strict=True))
+
+
+def _trainings(run: Run | Fusion) -> Sequence[Run]:
+    return [run] if isinstance(run, Run) else run.members
 
 
 def open_tracker(workspace: Workspace, uri: str | None) -> Tracker:
