@@ -111,6 +111,21 @@ def test_force_redoes_one_stage(run, source: Path, tmp_path: Path) -> None:
     assert sum(row["kind"] == "reproduced" for row in rows) == 4
 
 
+def test_several_papers_are_trained_side_by_side(source: Path, tmp_path: Path) -> None:
+    """GoogLeNet beside VGG's net A; D starts from A's weights and follows."""
+    year = ["--year", 2014, "--data", source, "--workspace", tmp_path, "--launcher", "inline"]
+    done = command("pipeline.run", *year)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 trials to run, 0 finished before and reused" in done.stdout
+    assert len(list((tmp_path / "runs").glob("*/weights.safetensors"))) == 3
+    rows = list(csv.DictReader((tmp_path / "report" / "timeline.csv").open()))
+    reproduced = [row for row in rows if row["kind"] == "reproduced"]
+    assert {row["paper"] for row in reproduced} == {"googlenet", "vgg"}
+    again = command("pipeline.run", *year)
+    assert "0 trials to run, 2 finished before and reused" in again.stdout
+    assert "epoch 1/" not in again.stdout
+
+
 def test_the_timeline_comes_from_the_store_alone(run, tmp_path: Path) -> None:
     workspace, _ = run
     before = (workspace / "report" / "timeline.csv").read_bytes()
