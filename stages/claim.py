@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from stages.errors import PipelineError
 from stages.measurement import Metric
-from stages.recipe import Ensemble, Protocol, Recipe
+from stages.recipe import Ensemble, Protocol, Recipe, Schedule, Steps
 
 PROFILES = ("toy", "mini", "paper")
 
@@ -29,6 +29,7 @@ class Arm:
         changes: fields of `Recipe`, over the base's.
         augmentation: fields of `Augmentation`, over the base's.
         weight_decay: of every parameter group that is decayed in the base; None for the base's.
+        constant_rate: whether the base's fixed drops are left out, and the highest rate holds throughout.
         base: profile -> name of the recipe that is changed; the headline's where none is named.
         paper: whose recipe that is; "" for the claim's own.
         protocol: of the test; "" for the first one of the recipe.
@@ -43,6 +44,7 @@ class Arm:
     changes: Mapping[str, Any] = field(default_factory=dict)
     augmentation: Mapping[str, Any] = field(default_factory=dict)
     weight_decay: float | None = None
+    constant_rate: bool = False
     base: Mapping[str, str] = field(default_factory=dict)
     paper: str = ""
     protocol: Protocol | Literal[""] = ""
@@ -60,16 +62,19 @@ class Arm:
                 the base's. It sees the base's crops.
 
         Raises:
-            TypeError: `Recipe` or `Augmentation` has no such field.
+            TypeError: `Recipe` or `Augmentation` has no such field; or the rate is to be constant and
+                the base's does not fall in fixed drops.
         """
         if network is not None:
             base = _with_network(base, network)
-        groups = tuple(
-            group
-            if self.weight_decay is None or not group.weight_decay
-            else dataclasses.replace(group, weight_decay=self.weight_decay)
-            for group in base.optimiser.groups
-        )
+        groups = base.optimiser.groups
+        if self.weight_decay is not None:
+            groups = tuple(
+                dataclasses.replace(g, weight_decay=self.weight_decay) if g.weight_decay else g
+                for g in groups
+            )
+        if self.constant_rate:
+            groups = tuple(dataclasses.replace(g, schedule=_highest(g.schedule)) for g in groups)
         fields: dict[str, Any] = {
             "knobs": {
                 **{k: v for k, v in base.knobs.items() if k not in self.without_knobs},
@@ -205,6 +210,12 @@ def scaled_rates(recipe: Recipe, factor: float) -> Recipe:
     return dataclasses.replace(
         recipe, optimiser=dataclasses.replace(recipe.optimiser, groups=groups)
     )
+
+
+def _highest(schedule: Schedule) -> Steps:
+    if not isinstance(schedule, Steps):
+        raise TypeError(f"no rate of {schedule} holds until an epoch")
+    return Steps(((0, max(rate for _, rate in schedule.rates)),))
 
 
 def everywhere(reason: str) -> dict[str, str]:
