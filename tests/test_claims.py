@@ -14,7 +14,7 @@ from stages.augment.views import Views
 from stages.claim import PROFILES, Arm, Claim, recipe_of
 from stages.errors import PipelineError
 from stages.measurement import TRAINING_METRICS
-from stages.recipe import Recipe
+from stages.recipe import Recipe, Steps
 
 ROOT = Path(__file__).parent.parent
 NAMES = [paper.name for paper in papers.PAPERS]
@@ -78,6 +78,8 @@ def test_arms_change_what_they_say_and_nothing_else() -> None:
     assert not any(group.weight_decay for group in relu.optimiser.groups)
     assert not relu.augmentation.flip
     assert not relu.augmentation.random_crop
+    assert {g.schedule for g in relu.optimiser.groups} == {Steps(((0, 4e-3),))}
+    assert relu.epochs == 40
 
 
 def differences(one: Recipe, other: Recipe) -> set[str]:
