@@ -17,7 +17,8 @@ from cluster.session import Resources
 from cluster.train import train_on_ray
 from stages.ablate import Trial, evaluate_trial, run_trial
 from stages.errors import PipelineError
-from stages.train import TrainingStopped, TrainJob, train
+from stages.measurement import SearchMetric
+from stages.train import EpochEnd, TrainingStopped, TrainJob, train
 
 
 def concurrency(workers: int, trials_per_gpu: int, resources: Resources) -> int:
@@ -102,7 +103,12 @@ def sweep_on_ray(
 
 
 def search_on_ray(
-    jobs: Sequence[TrainJob], scratch: Path, resources: Resources, *, trials_per_gpu: int = 1
+    jobs: Sequence[TrainJob],
+    scratch: Path,
+    resources: Resources,
+    metric: SearchMetric,
+    *,
+    trials_per_gpu: int = 1,
 ) -> list[float]:
     """Train all jobs, but stop early (ASHA) those that fall behind.
 
@@ -112,11 +118,12 @@ def search_on_ray(
         jobs: alike but for what is searched.
         scratch: as for `sweep_on_ray`.
         resources: of the cluster.
+        metric: what is to be low.
         trials_per_gpu: as for `sweep_on_ray`.
 
     Returns:
-        The last centre-crop top-1 error that each reached, percent; infinity of those that never
-        finished an epoch.
+        The last value of the metric that each reached, percent; infinity of those that never finished an
+        epoch.
 
     Raises:
         PipelineError: not even one fits.
@@ -130,7 +137,7 @@ def search_on_ray(
     epochs = max(job.recipe.epochs for job in jobs)
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(_searched, jobs=list(jobs), cpus=cpus),
+            tune.with_parameters(_searched, jobs=list(jobs), cpus=cpus, metric=metric),
             {"cpu": cpus, "gpu": 1 / trials_per_gpu if resources.gpus else 0},
         ),
         param_space={"job": tune.grid_search(list(range(len(jobs))))},
@@ -158,15 +165,18 @@ def search_on_ray(
     return errors
 
 
-def _searched(config: dict[str, int], jobs: list[TrainJob], cpus: int) -> None:
+def _searched(
+    config: dict[str, int], jobs: list[TrainJob], cpus: int, metric: SearchMetric
+) -> None:
     """Runs in Tune's process for a trial."""
     import torch
     from ray import tune
 
     torch.set_num_threads(cpus)
 
-    def report(epoch: int, error: float) -> None:
-        tune.report({"epoch": epoch, "error": error, "job": config["job"]})
+    def report(epoch: EpochEnd) -> None:
+        error = getattr(epoch, metric)
+        tune.report({"epoch": epoch.number, "error": error, "job": config["job"]})
 
     # A rate at which the net never starts, or diverges, ends without a report: an answer, too.
     with contextlib.suppress(TrainingStopped):

@@ -27,11 +27,12 @@ from stages.evaluate import Evaluation, Net, read_evaluation, score
 from stages.execution import Execution
 from stages.files import write_atomically
 from stages.journal import Follower, Record
+from stages.measurement import SearchMetric
 from stages.recipe import Protocol, Recipe, digest
 from stages.train import TrainJob, TrainResult, read_result
 
 # What `Laboratory.best_rate` multiplies learning rates with, and the seed of its trainings.
-RATE_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+RATE_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
 SEARCH_SEED = 1_000_000
 
 Redo = Literal["train", "evaluate"]
@@ -180,18 +181,19 @@ class Laboratory:
                         self._tracker.evaluation(training, evaluation, answers)
         return failed
 
-    def best_rate(self, run: Run, arm: Callable[[float], Recipe]) -> float:
+    def best_rate(self, run: Run, arm: Callable[[float], Recipe], metric: SearchMetric) -> float:
         """The factor on an arm's learning rates that gives the lowest error; searched once and kept.
 
         Args:
             run: of the arm as it stands. The search has a seed of its own, which no verdict uses.
             arm: the arm's recipe at a factor.
+            metric: the error that is to be low.
 
         Raises:
             PipelineError: no factor trains.
         """
         folder = self._workspace.root / "searches" / run.name
-        kept = folder / "errors.json"
+        kept = folder / f"{metric}.json"
         with self._workspace.lock(f"search-{run.name}"):
             if not kept.is_file():
                 start = None if run.parent is None else self.train(run.parent)
@@ -206,7 +208,7 @@ class Laboratory:
                     )
                     for factor in RATE_FACTORS
                 ]
-                errors = self._launcher.search(jobs, self._workspace.root / "sweeps")
+                errors = self._launcher.search(jobs, self._workspace.root / "sweeps", metric)
                 found = dict(zip(map(str, RATE_FACTORS), errors, strict=True))
                 write_atomically(kept, json.dumps(found, indent=1) + "\n")
                 for job in jobs:
@@ -220,7 +222,7 @@ class Laboratory:
                 "leave it out of --claims, or search by hand",
             )
         self._tracker.searched(
-            run.setting.experiment, run.name, run.tags, arm(float(best)).id, found
+            run.setting.experiment, run.name, run.tags, arm(float(best)).id, metric, found
         )
         said = ", ".join(f"x{factor}: {error:.1f} %" for factor, error in found.items())
         self._progress.line("search", f"{run.recipe_name}: rates x{best} ({said})")

@@ -14,8 +14,9 @@ import pyarrow as pa
 from stages.ablate import Trial, run_trial
 from stages.errors import PipelineError
 from stages.evaluate import Net, evaluate_part
+from stages.measurement import SearchMetric
 from stages.recipe import Protocol
-from stages.train import TrainingStopped, TrainJob, TrainResult, train
+from stages.train import EpochEnd, TrainingStopped, TrainJob, TrainResult, train
 
 
 class Launcher(Interface):
@@ -32,7 +33,7 @@ class Launcher(Interface):
     def sweep(self, trials: Sequence[Trial], scratch: Path) -> Mapping[int, str]:
         """Run many trials; returns what went wrong, by place (see `cluster.tune.sweep_on_ray`)."""
 
-    def search(self, jobs: Sequence[TrainJob], scratch: Path) -> list[float]:
+    def search(self, jobs: Sequence[TrainJob], scratch: Path, metric: SearchMetric) -> list[float]:
         """The errors of trainings that may be stopped early (see `cluster.tune.search_on_ray`)."""
 
 
@@ -57,12 +58,12 @@ class _Inline:
                 failed[place] = str(error)
         return failed
 
-    def search(self, jobs: Sequence[TrainJob], scratch: Path) -> list[float]:
+    def search(self, jobs: Sequence[TrainJob], scratch: Path, metric: SearchMetric) -> list[float]:
         errors = [math.inf] * len(jobs)
         for place, job in enumerate(jobs):
 
-            def note(epoch: int, error: float, place: int = place) -> None:
-                errors[place] = error
+            def note(epoch: EpochEnd, place: int = place) -> None:
+                errors[place] = getattr(epoch, metric)
 
             with contextlib.suppress(TrainingStopped):
                 train(job, on_epoch=note)
@@ -96,9 +97,9 @@ class Lazy:
         """See `Launcher`."""
         return self._entered().sweep(trials, scratch)
 
-    def search(self, jobs: Sequence[TrainJob], scratch: Path) -> list[float]:
+    def search(self, jobs: Sequence[TrainJob], scratch: Path, metric: SearchMetric) -> list[float]:
         """See `Launcher`."""
-        return self._entered().search(jobs, scratch)
+        return self._entered().search(jobs, scratch, metric)
 
 
 @contextlib.contextmanager
@@ -142,7 +143,11 @@ def on_ray(workers: int | None, trials_per_gpu: int = 1) -> Iterator[Launcher]:
                     trials_per_gpu=trials_per_gpu,
                 )
 
-            def search(self, jobs: Sequence[TrainJob], scratch: Path) -> list[float]:
-                return search_on_ray(jobs, scratch, resources, trials_per_gpu=trials_per_gpu)
+            def search(
+                self, jobs: Sequence[TrainJob], scratch: Path, metric: SearchMetric
+            ) -> list[float]:
+                return search_on_ray(
+                    jobs, scratch, resources, metric, trials_per_gpu=trials_per_gpu
+                )
 
         yield OnRay()

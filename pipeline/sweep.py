@@ -62,6 +62,7 @@ def sweep(claims: Sequence[Claim], arms: Sequence[ArmRuns], options: Options) ->
                 factor = laboratory.best_rate(
                     run(arm, arm.recipe, 0),
                     functools.partial(scaled_rates, arm.recipe),
+                    arm.searched_by,
                 )
                 recipes[arm.recipe.id] = scaled_rates(arm.recipe, factor)
         runs, protocols = [], []

@@ -146,6 +146,7 @@ class Tracker:
         name: str,
         tags: Mapping[str, str],
         best: str,
+        metric: str,
         errors: Mapping[str, float],
     ) -> None:
         """Record a search of an arm's learning rate.
@@ -155,6 +156,7 @@ class Tracker:
             name: of the arm's run, unique to it.
             tags: of that run.
             best: id of the recipe with the best rate.
+            metric: the error that was searched by.
             errors: by factor on the rates, percent; the infinite ones are left out.
         """
         from mlflow.entities import Metric as Value
@@ -165,7 +167,7 @@ class Tracker:
         finite = {factor: error for factor, error in errors.items() if math.isfinite(error)}
         self._client.log_batch(
             run_id,
-            metrics=[Value(f"error_top1.rate_x{k}", v, now, 0) for k, v in finite.items()],
+            metrics=[Value(f"{metric}.rate_x{k}", v, now, 0) for k, v in finite.items()],
         )
         self.end(run_id)
 

@@ -13,6 +13,8 @@ from typing import Literal
 # its last epoch, and the epochs until that error is at most 25 % (all epochs of the run where it never is,
 # which can only understate a difference).
 Metric = Literal["error_top1", "error_top5", "train_error_top1", "epochs_to_train_error_25"]
+# What a search of learning rates lowers.
+SearchMetric = Literal["error_top1", "train_error_top1"]
 TRAINING_METRICS: tuple[Metric, ...] = ("train_error_top1", "epochs_to_train_error_25")
 TRAINING = "training"
 
