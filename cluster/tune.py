@@ -4,7 +4,6 @@ The trials' checkpoints and results are the stages' own and live in the runs' fo
 and where a trial runs, and a killed sweep goes on by asking for it again.
 """
 
-import contextlib
 import math
 import shutil
 import time
@@ -15,10 +14,10 @@ from typing import Any
 
 from cluster.session import Resources
 from cluster.train import train_on_ray
-from stages.ablate import Trial, evaluate_trial, run_trial
+from stages.ablate import Trial, evaluate_trial, run_search, run_trial
 from stages.errors import PipelineError
 from stages.measurement import SearchMetric
-from stages.train import EpochEnd, TrainingStopped, TrainJob, train
+from stages.train import TrainJob
 
 
 def concurrency(workers: int, trials_per_gpu: int, resources: Resources) -> int:
@@ -122,8 +121,7 @@ def search_on_ray(
         trials_per_gpu: as for `sweep_on_ray`.
 
     Returns:
-        The last value of the metric that each reached, percent; infinity of those that never finished an
-        epoch.
+        What each told last (see `stages.ablate.run_search`); infinity of those that never finished an epoch.
 
     Raises:
         PipelineError: not even one fits.
@@ -174,13 +172,10 @@ def _searched(
 
     torch.set_num_threads(cpus)
 
-    def report(epoch: EpochEnd) -> None:
-        error = getattr(epoch, metric)
-        tune.report({"epoch": epoch.number, "error": error, "job": config["job"]})
+    def report(epoch: int, error: float) -> None:
+        tune.report({"epoch": epoch, "error": error, "job": config["job"]})
 
-    # A rate at which the net never starts, or diverges, ends without a report: an answer, too.
-    with contextlib.suppress(TrainingStopped):
-        train(replace(jobs[config["job"]], loader_processes=cpus), on_epoch=report)
+    run_search(replace(jobs[config["job"]], loader_processes=cpus), metric, report)
 
 
 def _trial(

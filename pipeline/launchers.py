@@ -11,12 +11,12 @@ from typing import Protocol as Interface
 
 import pyarrow as pa
 
-from stages.ablate import Trial, run_trial
+from stages.ablate import Trial, run_search, run_trial
 from stages.errors import PipelineError
 from stages.evaluate import Net, evaluate_part
 from stages.measurement import SearchMetric
 from stages.recipe import Protocol
-from stages.train import EpochEnd, TrainingStopped, TrainJob, TrainResult, train
+from stages.train import TrainJob, TrainResult, train
 
 
 class Launcher(Interface):
@@ -62,11 +62,10 @@ class _Inline:
         errors = [math.inf] * len(jobs)
         for place, job in enumerate(jobs):
 
-            def note(epoch: EpochEnd, place: int = place) -> None:
-                errors[place] = getattr(epoch, metric)
+            def report(epoch: int, error: float, place: int = place) -> None:
+                errors[place] = error
 
-            with contextlib.suppress(TrainingStopped):
-                train(job, on_epoch=note)
+            run_search(job, metric, report)
         return errors
 
 

@@ -4,13 +4,18 @@ Trials of a sweep are paired by their seed: the same order of images, the same a
 initial weights wherever two networks have a parameter of the same shape.
 """
 
+import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import mean
 
 import torch
 
 from stages.evaluate import Net, evaluate_part, read_evaluation, score
+from stages.journal import Follower
+from stages.measurement import SearchMetric
 from stages.recipe import Protocol
-from stages.train import OnEpoch, TrainJob, train
+from stages.train import OnEpoch, TrainingStopped, TrainJob, train
 
 
 @dataclass(frozen=True)
@@ -55,3 +60,27 @@ def evaluate_trial(trial: Trial, device: torch.device | None) -> None:
             device=device,
         )
         score([answers], job.dataset, protocol, job.results)
+
+
+def run_search(job: TrainJob, metric: SearchMetric, report: Callable[[int, float], None]) -> None:
+    """Train one job of a search.
+
+    A rate at which the net never starts, or diverges, ends without a further report: an answer, too.
+
+    Args:
+        job: what to train.
+        metric: what is to be low. Of the training error it is the mean over the epochs, which is lowest for
+            the fastest: where nets can learn their images by heart, the last epoch's is 0 for them all.
+        report: called after each epoch with its number from 1 and the metric, percent.
+    """
+    journal = Follower(
+        job.journal
+    )  # and not a list: a search that was killed goes on in the middle
+    errors: list[float] = []
+
+    def note(epoch: int, _: float) -> None:
+        errors.extend(record[metric] for record in journal.read() if record["kind"] == "epoch")
+        report(epoch, errors[-1] if metric == "error_top1" else mean(errors))
+
+    with contextlib.suppress(TrainingStopped):
+        train(job, on_epoch=note)

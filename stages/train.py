@@ -106,22 +106,8 @@ class TrainResult:
     images_per_second: float
 
 
-@dataclass(frozen=True)
-class EpochEnd:
-    """What a training knows at the end of an epoch.
-
-    Attributes:
-        number: of the epoch, from 1.
-        error_top1: of the validation images' centre crops, percent.
-        train_error_top1: of the training images as they were trained on, percent.
-    """
-
-    number: int
-    error_top1: float
-    train_error_top1: float
-
-
-OnEpoch = Callable[[EpochEnd], None]  # called on every worker
+# Called on every worker after each epoch with its number from 1 and the centre-crop top-1 error in percent.
+OnEpoch = Callable[[int, float], None]
 
 
 def train(
@@ -378,20 +364,19 @@ class _Training:
         )
         top1, top5, n = self._over_workers(counts).tolist()
         error_top1 = 100 * (1 - top1 / n)
-        train_error_top1 = 100 * (1 - self.right / self._images_per_epoch)
         self._write(
             "epoch",
             epoch=epoch,
             error_top1=error_top1,
             error_top5=100 * (1 - top5 / n),
             n=n,
-            train_error_top1=train_error_top1,
+            train_error_top1=100 * (1 - self.right / self._images_per_epoch),
             train_n=self._images_per_epoch,
         )
         if (schedule := optim.plateau_of(self.recipe.optimiser)) is not None:
             self.plateau.update(error_top1, schedule)
         if self.on_epoch is not None:
-            self.on_epoch(EpochEnd(epoch + 1, error_top1, train_error_top1))
+            self.on_epoch(epoch + 1, error_top1)
 
     def _check_loss(self, steps: int) -> None:
         if not math.isfinite(self.loss):

@@ -232,3 +232,23 @@ def test_a_failing_trial_stops_no_other(dataset: Dataset, recipe, tmp_path: Path
     assert "diverged" in failed[0]
     assert trials[1].missing == []
     assert trials[1].job.weights.is_file()
+
+
+def test_a_search_tells_what_each_job_reached(dataset: Dataset, recipe, tmp_path: Path) -> None:
+    """The last validation error, or the mean training error of the epochs; infinity of what diverged."""
+    from pipeline.launchers import inline
+    from stages.journal import Follower
+    from stages.train import TrainJob
+
+    good = replace(recipe, epochs=2)
+    for metric in ("error_top1", "train_error_top1"):
+        jobs = [
+            TrainJob(one, dataset.root, tmp_path / metric / name, 0)
+            for name, one in (("wild", scaled_rates(good, 1e9)), ("good", good))
+        ]
+        with inline() as launcher:
+            wild, reached = launcher.search(jobs, tmp_path, metric)
+        assert wild == float("inf")
+        epochs = [r[metric] for r in Follower(jobs[1].journal).read() if r["kind"] == "epoch"]
+        assert len(epochs) == 2
+        assert reached == (epochs[-1] if metric == "error_top1" else sum(epochs) / 2)

@@ -22,7 +22,7 @@ from pipeline.workspace import Workspace
 from stages.dataset import Dataset
 from stages.execution import Execution
 from stages.recipe import Ensemble, Recipe
-from stages.train import EpochEnd, TrainJob, train
+from stages.train import TrainJob, train
 
 
 def quick(recipe: Recipe | Ensemble) -> Any:
@@ -55,7 +55,7 @@ def test_it_trains_and_goes_on_to_the_same_bits(
     job = TrainJob(recipe, dataset.root, tmp_path / "whole", seed=0)
     train(job)
 
-    def kill(_: EpochEnd) -> None:
+    def kill(epoch: int, error: float) -> None:
         raise Killed
 
     stopped = replace(job, run_dir=tmp_path / "stopped", checkpoint_seconds=0.0)
