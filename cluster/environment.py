@@ -23,6 +23,8 @@ SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # Tune's newer console prints its configuration even where it was told to be quiet.
     "RAY_AIR_NEW_OUTPUT": "0",
+    # Where all cores train, Tune's own doings take their time; it would complain each time.
+    "TUNE_WARN_THRESHOLD_S": "60",
     # Threads that wait for each other sleep. Spinning, OpenMP's default, made steps up to twenty times
     # slower as soon as anything else used the same cores.
     "OMP_WAIT_POLICY": "PASSIVE",

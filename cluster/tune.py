@@ -150,7 +150,9 @@ def search_on_ray(
             ),
             max_concurrent_trials=at_once,
         ),
-        run_config=tune.RunConfig(name="search", storage_path=str(storage), verbose=0),
+        run_config=tune.RunConfig(
+            name="search", storage_path=str(storage), verbose=0, callbacks=[_silence()]
+        ),
     )
     try:
         results = tuner.fit()
@@ -161,6 +163,17 @@ def search_on_ray(
         if result.metrics and "error" in result.metrics:
             errors[int(result.metrics["job"])] = float(result.metrics["error"])
     return errors
+
+
+def _silence() -> Any:
+    """Takes the place of the callback that says which trials a scheduler let end, verbose or not."""
+    from ray.tune.progress_reporter import TrialProgressCallback
+
+    class Silence(TrialProgressCallback):
+        def on_trial_complete(self, *_: Any, **__: Any) -> None:
+            pass
+
+    return Silence()
 
 
 def _searched(
