@@ -4,7 +4,9 @@ python -m benchmarks.sweep [--trials 8]
 
 The ideal is the inline time divided by the trials that run at the same time. Told are the ratio of the
 ideal to the sweep's time from its first trial's start to its last one's end, and to its time with the
-start of Ray and of the trials' processes. Everything is at toy scale on the embedded images.
+start of Ray and of the trials' processes; and the same for plain processes, which share caches, memory
+and disk as the trials of a sweep do, without Tune. Half of the inline trials come before the sweep and half
+after it, as machines change their speed. Everything is at toy scale on the embedded images.
 """
 
 import os
@@ -13,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -49,24 +52,31 @@ def main() -> None:
         root = Path(folder)
         embedded.generate(root / "source")
         shard(open_source(root / "source"), root / "dataset")
+        inline_trials = _trials(root, "inline", options)
+        half = options.trials // 2
+        _run(inline_trials[:half])
         with session() as resources:
             at_once = concurrency(1, 1, resources)
             started = time.time()
             sweep_on_ray(_trials(root, "sweep", options), root / "scratch", resources)
             whole = time.time() - started
-        torch.set_num_threads(1)
-        inline_trials = _trials(root, "inline", options)
-        started = time.time()
-        for trial in inline_trials:
-            run_trial(trial)
-        inline = time.time() - started
-        first, last = _span(_trials(root, "sweep", options))
+        _run(inline_trials[half:])
+        inline = _seconds(inline_trials[:half]) + _seconds(inline_trials[half:])
+        plain_trials = _trials(root, "plain", options)
+        plain = [
+            get_context("spawn").Process(target=_run, args=(plain_trials[place::at_once],))
+            for place in range(at_once)
+        ]
+        for process in plain:
+            process.start()
+        for process in plain:
+            process.join()
+        swept, alone = _seconds(_trials(root, "sweep", options)), _seconds(plain_trials)
     ideal = inline / at_once
     print(f"{options.trials} trials of {options.epochs} epochs, {at_once} at a time")
     print(f"inline, one after the other, one thread: {inline:.1f} s; ideal {ideal:.1f} s")
-    print(
-        f"sweep, first step to last test: {last - first:.1f} s, {ideal / (last - first):.2f} of ideal"
-    )
+    print(f"plain processes, first step to last test: {alone:.1f} s, {ideal / alone:.2f} of ideal")
+    print(f"sweep, first step to last test: {swept:.1f} s, {ideal / swept:.2f} of ideal")
     print(f"sweep, Tune's start included: {whole:.1f} s, {ideal / whole:.2f} of ideal")
 
 
@@ -78,11 +88,17 @@ def _trials(root: Path, name: str, options: Options) -> list[Trial]:
     ]
 
 
-def _span(trials: Sequence[Trial]) -> tuple[float, float]:
-    """When the first training began and the last test ended."""
+def _run(trials: Sequence[Trial]) -> None:
+    torch.set_num_threads(1)
+    for trial in trials:
+        run_trial(trial)
+
+
+def _seconds(trials: Sequence[Trial]) -> float:
+    """From the start of the first training to the end of the last test."""
     starts = [next(Follower(trial.job.journal).read())["time"] for trial in trials]
     ends = [(trial.job.results / "ten_crop.json").stat().st_mtime for trial in trials]
-    return min(starts), max(ends)
+    return max(ends) - min(starts)
 
 
 if __name__ == "__main__":
