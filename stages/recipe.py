@@ -40,6 +40,18 @@ class FixedCrops:
 
 
 @dataclass(frozen=True)
+class PaddedSquare:
+    """Crops lie anywhere in the centre square with a black border (He 2015, section 4.2).
+
+    Attributes:
+        border: pixels on each side.
+    """
+
+    border: int
+    kind: Literal["padded_square"] = "padded_square"
+
+
+@dataclass(frozen=True)
 class ScaleJitter:
     """Crops lie anywhere in the whole image, whose short side is drawn anew for each use.
 
@@ -74,7 +86,7 @@ class AreaCrop:
     kind: Literal["area_crop"] = "area_crop"
 
 
-Sampling = CentreSquare | FixedCrops | ScaleJitter | AreaCrop
+Sampling = CentreSquare | FixedCrops | PaddedSquare | ScaleJitter | AreaCrop
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,8 @@ class Augmentation:
 
     Attributes:
         resize: length of the short side; the centre square of that size is the training image of
-            `CentreSquare` and `FixedCrops`, and what is tested with a centre crop or ten crops.
+            `CentreSquare`, `FixedCrops` and `PaddedSquare`, and what is tested with a centre crop or ten
+            crops.
         crop: side of what the network sees.
         sampling: where the crop is taken from.
         mean: what is subtracted: the mean image's central crop, or one mean a channel.

@@ -21,7 +21,14 @@ from stages.augment.draws import Draws
 from stages.dataset import Dataset
 from stages.decode import centre_square, decode, resize, resize_short_side
 from stages.errors import PipelineError
-from stages.recipe import AreaCrop, Augmentation, FixedCrops, Interpolation, ScaleJitter
+from stages.recipe import (
+    AreaCrop,
+    Augmentation,
+    FixedCrops,
+    Interpolation,
+    PaddedSquare,
+    ScaleJitter,
+)
 
 RECIPE = Augmentation(resize=72, crop=64)
 
@@ -51,6 +58,7 @@ def test_crops_reach_every_place_and_no_other() -> None:
     st.sampled_from(
         [
             replace(RECIPE, sampling=FixedCrops()),
+            replace(RECIPE, sampling=PaddedSquare(4)),
             replace(RECIPE, sampling=ScaleJitter(64, 130)),
             replace(RECIPE, sampling=AreaCrop(interpolations=("bilinear", "area", "nearest"))),
             replace(RECIPE, sampling=AreaCrop(log_ratio=True), random_crop=False),
@@ -105,6 +113,26 @@ def test_zfnet_has_ten_fixed_crops_equally_often() -> None:
     corners = [(4, 4), (0, 0), (0, 8), (8, 0), (8, 8)]
     assert set(seen) == {(*place, mirrored) for place in corners for mirrored in (False, True)}
     assert all(300 < times < 500 for times in seen.values())
+
+
+def test_crops_of_a_padded_square_reach_into_its_border() -> None:
+    recipe = replace(RECIPE, resize=64, crop=64, sampling=PaddedSquare(4), flip=False)
+    image = coordinates(64, 64)
+    image[2] = 255  # black is then the border alone
+    draws = Draws(0, 0, 4000)
+    seen = set()
+    for index in range(4000):
+        crop = training_crop(image, recipe, draws[index])
+        inside = crop[2] == 255
+        rows, columns = inside.any(1).nonzero(), inside.any(0).nonzero()
+        height, width = len(rows), len(columns)
+        assert int(inside.sum()) == height * width
+        assert not crop[:, ~inside].any()
+        # The crop's top left corner, in pixels of the image.
+        place = int(crop[0][inside].min() - rows[0]), int(crop[1][inside].min() - columns[0])
+        assert (height, width) == tuple(64 - abs(offset) for offset in place)
+        seen.add(place)
+    assert seen == {(y, x) for y in range(-4, 5) for x in range(-4, 5)}
 
 
 @pytest.mark.parametrize("shape", [(100, 140), (140, 100)])

@@ -15,12 +15,12 @@ from pipeline.paper import Paper
 from stages.augment.published import RESNET, RESNET_TEST_SCALES
 from stages.measurement import Published
 from stages.recipe import (
-    AreaCrop,
     Augmentation,
     Deviation,
     Ensemble,
     Member,
     Optimiser,
+    PaddedSquare,
     ParameterGroup,
     Plateau,
     Recipe,
@@ -111,7 +111,7 @@ def _cifar(n: int, shortcut: str | None = "A") -> Recipe:
         augmentation=Augmentation(
             resize=32,
             crop=32,
-            sampling=AreaCrop(area=(0.77, 1.0), ratio=(1.0, 1.0)),
+            sampling=PaddedSquare(4),
         ),
         optimiser=_optimiser(Steps((*begin, *drops))),
         batch_size=128,
@@ -120,8 +120,9 @@ def _cifar(n: int, shortcut: str | None = "A") -> Recipe:
         start_steps=2000,
         deviations=(
             Deviation(
-                "crops of at least 28 pixels are enlarged to 32",
-                "section 4.2 pads the image by 4 pixels and takes crops of 32",
+                "the border is black, and the mean image is subtracted from the crop",
+                "section 4.2 names the subtraction first, after which zeros are grey; here images are bytes "
+                "until they are on the device",
             ),
             Deviation(
                 "all 50,000 images are trained on from the start",

@@ -3,11 +3,19 @@
 import math
 
 import numpy as np
+import torch.nn.functional as F
 from torch import Tensor
 
 from stages.augment.draws import Draw
 from stages.decode import resize, resize_short_side
-from stages.recipe import AreaCrop, Augmentation, CentreSquare, FixedCrops, ScaleJitter
+from stages.recipe import (
+    AreaCrop,
+    Augmentation,
+    CentreSquare,
+    FixedCrops,
+    PaddedSquare,
+    ScaleJitter,
+)
 
 # torchvision's number of tries at a shape that fits into the image.
 _TRIES = 10
@@ -17,7 +25,8 @@ def training_crop(image: Tensor, recipe: Augmentation, draw: Draw) -> Tensor:
     """One random crop.
 
     Args:
-        image: uint8, (3, height, width); for `CentreSquare` and `FixedCrops` the centre square.
+        image: uint8, (3, height, width); the centre square for `CentreSquare`, `FixedCrops` and
+            `PaddedSquare`.
         recipe: how crops are made.
         draw: the image's random numbers.
 
@@ -31,6 +40,8 @@ def training_crop(image: Tensor, recipe: Augmentation, draw: Draw) -> Tensor:
             crop = _window(image, size, place)
         case FixedCrops():
             crop = _window(image, size, place and _corner_or_centre(place[0]))
+        case PaddedSquare(border=border):
+            crop = _window(F.pad(image, (border,) * 4), size, place)
         case ScaleJitter(low=low, high=high):
             side = int(draw.crop().integers(low, high, endpoint=True))
             crop = _window(resize_short_side(image, side), size, place)
