@@ -210,7 +210,7 @@ def test_a_search_gives_each_arm_its_own_rate(source: Path, tmp_path: Path) -> N
     assert done.returncode == 0, done.stdout + done.stderr
     said = [line for line in done.stdout.splitlines() if line.startswith("search")]
     assert len(said) == 2
-    assert all(re.search(r"rates x[\d.]+ \(x0.25: ", line) for line in said)
+    assert all(re.search(r"rates x[\d.]+ \(x0.125: ", line) for line in said)
     rows = list(csv.DictReader((tmp_path / "report" / "ledger.csv").open()))
     (lrn,) = [row for row in rows if (row["paper"], row["claim"]) == ("alexnet", "lrn")]
     assert lrn["rates_searched"] == "True"
