@@ -12,6 +12,7 @@ from tyro.conf import OmitArgPrefixes
 
 from pipeline import cli, papers
 from pipeline.paper import Paper, Profile
+from stages.devices import peak
 from stages.errors import PipelineError
 from stages.execution import Execution
 
@@ -103,6 +104,8 @@ def check(options: Options) -> tuple[Paper, ...]:
         raise PipelineError(f"--seed {options.seed} is negative", "use 0 or more")
     if not options.plan and (options.device or options.price):
         raise PipelineError("--device and --price are for --plan", "add --plan, or leave them out")
+    if options.device is not None:
+        peak(options.device)  # refuses one that is not known
     _ = options.seconds
     return found
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import models
 from models.describe import layer_table
 from stages import optim
-from stages.errors import PipelineError
+from stages.devices import peak
 from stages.execution import Execution
 from stages.recipe import Recipe
 
@@ -19,18 +19,7 @@ WARM_UP, TIMED = 1, 3
 # A probe's step on a CPU is no larger than this, in multiply-adds of the forward pass.
 _CPU_STEP = 20e9
 
-# Peak of dense half-precision matrix products with float32 sums, in FLOP/s, from the makers' data sheets;
-# and the share of it that convolutional networks reach in training, a rough figure.
-DEVICES = {
-    "t4": 65e12,
-    "v100": 125e12,
-    "l4": 121e12,
-    "rtx3090": 71e12,
-    "rtx4090": 165e12,
-    "a100": 312e12,
-    "h100": 989e12,
-    "h200": 989e12,
-}
+# The share of a device's peak that convolutional networks reach in training, a rough figure.
 REACHED = 0.2
 
 
@@ -103,10 +92,9 @@ def reckon(recipe: Recipe, classes: int, device: str) -> Cost:
     A forward pass is two operations a multiply-add, a backward pass twice that.
 
     Raises:
-        PipelineError: the device is not in `DEVICES`.
+        PipelineError: the device is not known.
     """
-    if device not in DEVICES:
-        raise PipelineError(f"no device {device!r} is known", f"use one of: {', '.join(DEVICES)}")
+    flops = REACHED * peak(device)
     images = 2
     side = recipe.augmentation.crop
     kept = _Kept()
@@ -114,9 +102,13 @@ def reckon(recipe: Recipe, classes: int, device: str) -> Cost:
     macs = layer_table(model, side).multiply_adds
     with kept:
         model(torch.empty(images, 3, side, side, device="meta"))
-    seconds = 3 * 2 * macs / (REACHED * DEVICES[device])
     return Cost(
-        seconds, _parameters(model), macs, kept.bytes(model) // images, device, measured=False
+        3 * 2 * macs / flops,
+        _parameters(model),
+        macs,
+        kept.bytes(model) // images,
+        device,
+        measured=False,
     )
 
 

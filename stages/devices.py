@@ -1,0 +1,26 @@
+"""Devices whose data sheet is known, for plans that are made elsewhere."""
+
+from stages.errors import PipelineError
+
+# Peak of dense half-precision matrix products with float32 sums, in FLOP/s, from the makers' data sheets.
+DEVICES = {
+    "t4": 65e12,
+    "v100": 125e12,
+    "l4": 121e12,
+    "rtx3090": 71e12,
+    "rtx4090": 165e12,
+    "a100": 312e12,
+    "h100": 989e12,
+    "h200": 989e12,
+}
+
+
+def peak(device: str) -> float:
+    """FLOP/s of a device by name.
+
+    Raises:
+        PipelineError: it is not known.
+    """
+    if device not in DEVICES:
+        raise PipelineError(f"no device {device!r} is known", f"use one of: {', '.join(DEVICES)}")
+    return DEVICES[device]
