@@ -73,9 +73,8 @@ def run_search(job: TrainJob, metric: SearchMetric, report: Callable[[int, float
             the fastest: where nets can learn their images by heart, the last epoch's is 0 for them all.
         report: called after each epoch with its number from 1 and the metric, percent.
     """
-    journal = Follower(
-        job.journal
-    )  # and not a list: a search that was killed goes on in the middle
+    # A search that was killed goes on in the middle: what went before is in the journal alone.
+    journal = Follower(job.journal)
     errors: list[float] = []
 
     def note(epoch: int, _: float) -> None:
@@ -84,3 +83,5 @@ def run_search(job: TrainJob, metric: SearchMetric, report: Callable[[int, float
 
     with contextlib.suppress(TrainingStopped):
         train(job, on_epoch=note)
+        if not errors:  # it had ended before
+            note(job.recipe.epochs, 0.0)

@@ -252,3 +252,5 @@ def test_a_search_tells_what_each_job_reached(dataset: Dataset, recipe, tmp_path
         epochs = [r[metric] for r in Follower(jobs[1].journal).read() if r["kind"] == "epoch"]
         assert len(epochs) == 2
         assert reached == (epochs[-1] if metric == "error_top1" else sum(epochs) / 2)
+        with inline() as launcher:  # as after a kill, when a job had ended
+            assert launcher.search(jobs, tmp_path, metric) == [wild, reached]
