@@ -138,7 +138,7 @@ def arms_of(claims: Sequence[Claim], profile: Profile, seeds: int | None) -> lis
                 max(before.seeds if before else 0, (seeds or claim.seeds) * together),
                 tuple(dict.fromkeys((*(before.protocols if before else ()), *wanted))),
                 # Fig. 1: rates "chosen independently to make training as fast as possible".
-                "train_error_top1" if claim.metric == "epochs_to_train_error_25" else "error_top1",
+                "train_error_top1" if claim.in_epochs else "error_top1",
             )
     return list(found.values())
 

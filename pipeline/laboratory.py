@@ -97,17 +97,17 @@ class Laboratory:
         """
         if isinstance(run, Run):
             weights = self.train(run, self._redo)
-            return self.test(run, [Net(run.recipe, weights)], run.recipe.protocols)
+            return self.test(run, [Net(run.recipe, weights)], run.protocols)
         nets = []
         for run_of_member, member in zip(run.members, run.ensemble.members, strict=True):
             weights = self.train(run_of_member, self._redo)
             nets.append(Net(member.recipe, weights, member.weight))
             # The gain of averaging is over the best member by the same protocol.
-            self.test(run_of_member, nets[-1:], run.ensemble.protocols)
+            self.test(run_of_member, nets[-1:], run.protocols)
         if self._redo is not None:
             self._tracker.forget(run.name, evaluations_only=False)
             shutil.rmtree(self._folder(run), ignore_errors=True)
-        return self.test(run, nets, run.ensemble.protocols)
+        return self.test(run, nets, run.protocols)
 
     def train(self, run: Run, redo: Redo | None = None) -> Path:
         """Train a run, after the one it starts from; returns its weights."""

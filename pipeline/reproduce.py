@@ -81,7 +81,7 @@ def reproduce(papers: Sequence[Paper], options: Options) -> None:
         results: list[tuple[Run | Fusion, Evaluation]] = []
         failed = []
         for run in runs:
-            told = [wrong[one.name] for one in _trainings(run) if one.name in wrong]
+            told = [wrong[one.name] for one in run.members if one.name in wrong]
             try:
                 if not told:
                     results += [(run, evaluation) for evaluation in laboratory.run(run)]
@@ -111,17 +111,12 @@ def _side_by_side(runs: Sequence[Run | Fusion], laboratory: Laboratory) -> dict[
     """
     wanted: dict[str, tuple[Run, Sequence[Protocol]]] = {}
     for run in runs:
-        protocols = run.recipe.protocols if isinstance(run, Run) else run.ensemble.protocols
-        for one in _trainings(run):
+        for one in run.members:
             if one.parent is None:
-                wanted[one.name] = one, protocols
+                wanted[one.name] = one, run.protocols
             else:  # it follows by itself
                 wanted.setdefault(one.parent.name, (one.parent, ()))
     return laboratory.sweep(*zip(*wanted.values(), strict=True))
-
-
-def _trainings(run: Run | Fusion) -> Sequence[Run]:
-    return [run] if isinstance(run, Run) else run.members
 
 
 def open_tracker(workspace: Workspace, uri: str | None) -> Tracker:

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.paper import Paper, Profile
 from pipeline.tracking import EXPERIMENTS, code_version
 from stages.dataset import DatasetInfo
-from stages.recipe import Deviation, Ensemble, Recipe, digest
+from stages.recipe import Deviation, Ensemble, Protocol, Recipe, digest
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,16 @@ class Run:
         return self.recipe.resolved()
 
     @property
+    def protocols(self) -> tuple[Protocol, ...]:
+        """What it is tested with."""
+        return self.recipe.protocols
+
+    @property
+    def members(self) -> "tuple[Run, ...]":
+        """Itself, as an ensemble has several."""
+        return (self,)
+
+    @property
     def parent(self) -> "Run | None":
         """The training whose weights this one starts from."""
         if self.recipe.start is None:
@@ -98,6 +108,11 @@ class Fusion:
     setting: Setting
     recipe_name: str
     ensemble: Ensemble
+
+    @property
+    def protocols(self) -> tuple[Protocol, ...]:
+        """What it and its members are tested with."""
+        return self.ensemble.protocols
 
     @property
     def members(self) -> tuple[Run, ...]:

@@ -176,6 +176,11 @@ class Claim:
         """Its name among all papers' claims."""
         return f"{self.paper}/{self.id}"
 
+    @property
+    def in_epochs(self) -> bool:
+        """Whether its effect is in epochs, not in points of error."""
+        return self.metric == "epochs_to_train_error_25"
+
     def arms(self, profile: str) -> tuple[Arm, Arm]:
         """The arms to train at a profile: with the thing claimed, and without.
 

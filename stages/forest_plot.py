@@ -53,7 +53,7 @@ def draw_forest(name: str, entries: Sequence[Entry]) -> tuple[bytes, bytes]:
         entries: of its claims, each with an effect; those in points of error and those in epochs have
             axes of their own.
     """
-    in_epochs = [e for e in entries if e.claim.metric == "epochs_to_train_error_25"]
+    in_epochs = [e for e in entries if e.claim.in_epochs]
     in_points = [e for e in entries if e not in in_epochs]
     panels = [
         (rows, unit)

@@ -200,8 +200,7 @@ def _entry(
     if not all(figures):
         return None
     kept = [shares for shares in right if shares is not None]
-    in_epochs = claim.metric == "epochs_to_train_error_25"
-    effect = paired_effect(*figures, resolution=1.0 if in_epochs else 100 / setting.n)
+    effect = paired_effect(*figures, resolution=1.0 if claim.in_epochs else 100 / setting.n)
     verdict, reason = judge(effect, claim.expects, claim.margin, claim.seeds)
     published = published_effect(claim, logged=False) or published_effect(claim, logged=True)
     aim = claim.margin if claim.expects == "equivalent" else published.value if published else 0.0

@@ -241,7 +241,10 @@ def test_no_plan_can_be_made_of_an_unknown_recipe(paper: Paper) -> None:
     ("arguments", "told"),
     [
         (["--year", "2012", "--micro-batch", "0"], "--micro-batch 0 is no number of images"),
-        (["--year", "2012", "--plan", "--device", "foo"], "no device 'foo' is known\n.*t4, .*h100"),
+        (
+            ["--year", "2012", "--plan", "--device", "foo"],
+            "no device 'foo' is known\n.*use one of: t4, .*h100",
+        ),
         (["--year", "all", "--recipe", "x"], "belongs to one paper|has no recipe 'x'"),
     ],
 )

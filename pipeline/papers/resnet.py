@@ -108,11 +108,7 @@ def _cifar(n: int, shortcut: str | None = "A") -> Recipe:
     return Recipe(
         model="resnet_cifar",
         knobs={"depth": 6 * n + 2, "shortcut": shortcut},
-        augmentation=Augmentation(
-            resize=32,
-            crop=32,
-            sampling=PaddedSquare(4),
-        ),
+        augmentation=Augmentation(resize=32, crop=32, sampling=PaddedSquare(4)),
         optimiser=_optimiser(Steps((*begin, *drops))),
         batch_size=128,
         epochs=164,
