@@ -124,9 +124,12 @@ def bare_decode_and_crop(data: Data) -> Iterator[int]:
 
 
 def ours(
-    root: Path, recipe: Augmentation = RECIPE, shuffle_buffer: int | None = None
+    root: Path,
+    recipe: Augmentation = RECIPE,
+    shuffle_buffer: int | None = None,
+    device: torch.device | None = None,
 ) -> Iterator[int]:
-    images = loader.Images.to_train(Dataset(root).samples("train"), recipe)
+    images = loader.Images.to_train(Dataset(root).samples("train"), recipe, device)
     for batch in loader.training_batches(
         images,
         recipe,
@@ -225,11 +228,19 @@ PEERS = {
 }
 
 
-def installed_systems() -> dict[str, Callable[[Data], Iterator[int]]]:
+def on_a_gpu(data: Data) -> Iterator[int]:
+    """The loader with a GPU's decoder, whose images are counted when they are there."""
+    for count in ours(data.originals, device=torch.device("cuda")):
+        torch.cuda.synchronize()
+        yield count
+
+
+def possible_systems() -> dict[str, Callable[[Data], Iterator[int]]]:
     peers = {
         name: run for package, (name, run) in PEERS.items() if importlib.util.find_spec(package)
     }
-    return SYSTEMS | peers
+    gpu = {"this project, decoded on the GPU": on_a_gpu} if torch.cuda.is_available() else {}
+    return SYSTEMS | gpu | peers
 
 
 def prepare(source: Path, folder: Path, repeat: int) -> Data:
@@ -345,7 +356,7 @@ def main() -> None:
     loader.KEEP_DECODED = 0  # as for a data set that does not fit into memory
     systems = {
         name: run
-        for name, run in installed_systems().items()
+        for name, run in possible_systems().items()
         if not options.only or any(part in name for part in options.only)
     }
     speeds: dict[str, list[Speed]] = {name: [] for name in systems}

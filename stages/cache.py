@@ -56,6 +56,16 @@ class ShardCache:
         """Whether every shard stays once it was fetched."""
         return sum(shard.bytes for shard in self._shards.values()) <= self._limit
 
+    def room_for(self, shards: int) -> bool:
+        """Whether so many shards stay at the same time."""
+        largest = max(shard.bytes for shard in self._shards.values())
+        return self.holds_all or shards * largest <= self._limit
+
+    def fetch(self, name: str) -> None:
+        """Have a shard here; raises as `read` does."""
+        if not (self._root / name).exists():
+            os.close(self._fetch(name))
+
     def read(self, name: str, offset: int, size: int) -> bytes:
         """``size`` bytes of a shard from ``offset``; fewer where it ends before.
 

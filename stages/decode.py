@@ -3,14 +3,17 @@
 JPEGs are decoded by torchvision's operator, bit for bit as Pillow decodes them, but without a detour over
 Python objects; everything else (CMYK, PNG, ...) by Pillow. Resizing is torch's antialiased filter on
 uint8: the same kernel as torchvision's v2 transforms. Images are (3, height, width) with the channels of a
-pixel side by side in memory, as decoders write them and the filters read them.
+pixel side by side in memory, as decoders write them and the filters read them. A GPU's own decoder is an
+option; its pixels are not libjpeg's to the bit.
 """
 
 import functools
 import importlib.util
-from collections.abc import Callable
+import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +48,9 @@ def decode(data: bytes, name: str, at_least: int | None = None) -> Tensor:
             image.draft("RGB", (at_least, at_least))
         else:
             with suppress(RuntimeError):  # Pillow is asked, too, before an image is called damaged
-                return _jpeg_decoder()(torch.frombuffer(bytearray(data), dtype=torch.uint8), _RGB)
+                encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+                decoded: Tensor = _image_operators().decode_jpeg(encoded, _RGB)
+                return decoded
     try:
         pixels = np.array(image.convert("RGB"))
     except OSError as error:
@@ -53,6 +58,35 @@ def decode(data: bytes, name: str, at_least: int | None = None) -> Tensor:
             f"{name} is damaged: {error}", "fetch the archive again, or take the file out"
         ) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def decode_on(device: torch.device, images: Sequence[tuple[bytes, str]]) -> list[Tensor]:
+    """Decode images into a device's memory: on a GPU JPEGs by nvJPEG, and the rest by `decode`.
+
+    Args:
+        device: where to.
+        images: encoded images, each with its name for the error's text.
+
+    Returns:
+        RGB, uint8, (3, height, width), each.
+
+    Raises:
+        PipelineError: an image is damaged.
+    """
+    if device.type == "cuda":
+        headers = [open_image(data, name) for data, name in images]
+        if all(header.format == "JPEG" and header.mode in ("RGB", "L") for header in headers):
+            encoded = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data, _ in images]
+            try:
+                decoded: list[Tensor] = _image_operators().decode_jpegs_cuda(encoded, _RGB, device)
+                return decoded
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:  # `decode` finds the damage, or that there is none
+                warnings.warn(
+                    f"the CPU decodes a batch that the GPU refused: {error}", stacklevel=2
+                )
+    return [decode(data, name).to(device) for data, name in images]
 
 
 def resize(image: Tensor, size: tuple[int, int], how: Interpolation = "bilinear") -> Tensor:
@@ -71,7 +105,10 @@ def resize(image: Tensor, size: tuple[int, int], how: Interpolation = "bilinear"
     if how == "nearest":
         return F.interpolate(batch, size, mode="nearest-exact")[0]
     mode = "bicubic" if how == "cubic" else "bilinear"
-    return F.interpolate(batch, size, mode=mode, antialias=True, align_corners=False)[0]
+    if image.is_cuda:  # where the filter is for floating point alone
+        batch = batch.float()
+    resized = F.interpolate(batch, size, mode=mode, antialias=True, align_corners=False)[0]
+    return resized.round().clamp(0, 255).to(torch.uint8) if image.is_cuda else resized
 
 
 def resize_short_side(image: Tensor, side: int) -> Tensor:
@@ -93,7 +130,7 @@ def _area(x: Tensor, length: int, dim: int) -> Tensor:
     """Means over ``length`` equal stretches along ``dim``, which may begin and end within a pixel."""
     old = x.shape[dim]
     sums = F.pad(x.cumsum(dim), (0, 0) * (2 - dim) + (1, 0))
-    edges = torch.linspace(0, old, length + 1, dtype=torch.float64)
+    edges = torch.linspace(0, old, length + 1, dtype=torch.float64, device=x.device)
     below = edges.floor().long().clamp(max=old - 1)
     share = (edges - below).float().view(-1, *(1,) * (2 - dim))
     low, high = sums.index_select(dim, below), sums.index_select(dim, below + 1)
@@ -101,12 +138,11 @@ def _area(x: Tensor, length: int, dim: int) -> Tensor:
 
 
 @functools.cache
-def _jpeg_decoder() -> Callable[[Tensor, int], Tensor]:
-    # The operator's library loads in milliseconds; `import torchvision.io` brings the whole of
+def _image_operators() -> Any:
+    # The operators' library loads in milliseconds; `import torchvision.io` brings the whole of
     # torchvision, seconds in every process.
     spec = importlib.util.find_spec("torchvision")
     assert spec is not None
     assert spec.origin is not None
     torch.ops.load_library(next(Path(spec.origin).parent.glob("image*.so")))
-    decoder: Callable[[Tensor, int], Tensor] = torch.ops.image.decode_jpeg
-    return decoder
+    return torch.ops.image

@@ -17,3 +17,6 @@ class Execution:
     micro_batch: int | None = None
     """At most so many images at once on a worker; gradients are summed up to the recipe's batch.
     Batch normalisation then sees the smaller batches."""
+    decode: Literal["cpu", "gpu"] = "cpu"
+    """gpu decodes training images by the GPU's own decoder, and keeps and crops them there; their pixels
+    are then not the CPU's to the bit. Test images are always decoded on the CPU."""

@@ -5,7 +5,9 @@ So a run that stopped at any step goes on with the very next batch, also at anot
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar, cast
 
@@ -22,8 +24,9 @@ from stages.augment.draws import Draws
 from stages.augment.views import Views
 from stages.buffers import Buffers, Handed
 from stages.dataset import Samples
-from stages.decode import centre_square, decode
+from stages.decode import centre_square, decode, decode_on
 from stages.errors import PipelineError
+from stages.read_ahead import ReadAhead
 from stages.recipe import AreaCrop, Augmentation, ScaleJitter
 
 # A data set that is this small when decoded (bytes) is decoded once and kept.
@@ -57,26 +60,34 @@ class Images:
         square: side of the centre squares to reduce them to; None for whole images.
         short_side: the longest short side at which whole images are needed, where that is known;
             larger ones may be decoded at a fraction of their size.
+        device: decode, keep and crop them there; by default on the CPU.
     """
 
     def __init__(
-        self, samples: Samples, *, square: int | None = None, short_side: int | None = None
+        self,
+        samples: Samples,
+        *,
+        square: int | None = None,
+        short_side: int | None = None,
+        device: torch.device | None = None,
     ) -> None:
-        self.samples = samples
+        self.samples, self.device = samples, device
         self.labels = torch.from_numpy(samples.labels)
         self._square = square
         self._at_least = square or short_side
         self._cache: dict[int, Tensor] = {}
 
     @classmethod
-    def to_train(cls, samples: Samples, recipe: Augmentation) -> "Images":
+    def to_train(
+        cls, samples: Samples, recipe: Augmentation, device: torch.device | None = None
+    ) -> "Images":
         """What `training_crop` takes crops from."""
         match recipe.sampling:
             case ScaleJitter(high=high):
-                return cls(samples, short_side=high)
+                return cls(samples, short_side=high, device=device)
             case AreaCrop():
-                return cls(samples)
-        return cls(samples, square=recipe.resize)
+                return cls(samples, device=device)
+        return cls(samples, square=recipe.resize, device=device)
 
     @classmethod
     def to_view(cls, samples: Samples, views: Views) -> "Images":
@@ -101,8 +112,24 @@ class Images:
             self._cache[index] = image
         return image
 
+    def take(self, indices: Iterable[int]) -> Iterator[Tensor]:
+        """Some of the images, one after another; a device's decoder gets them all at once."""
+        if self.device is None:
+            return map(self.__getitem__, indices)
+        wanted = list(indices)
+        missing = [i for i in wanted if i not in self._cache]
+        encoded = [(self.samples.read(i), self.samples.keys[i]) for i in missing]
+        decoded = map(self._reduced, decode_on(self.device, encoded))
+        images = self._cache if self.kept else {}
+        images.update(zip(missing, decoded, strict=True))
+        return (images[i] for i in wanted)
+
     def _decode(self, index: int) -> Tensor:
-        image = decode(self.samples.read(index), self.samples.keys[index], self._at_least)
+        return self._reduced(
+            decode(self.samples.read(index), self.samples.keys[index], self._at_least)
+        )
+
+    def _reduced(self, image: Tensor) -> Tensor:
         return image if self._square is None else centre_square(image, self._square)
 
 
@@ -210,7 +237,7 @@ def training_batches(
     batches = [visits[k * batch_size : (k + 1) * batch_size] for k in range(first_step, steps)]
     draws = Draws(seed, epoch, len(images))
     buffers = None
-    if processes and not images.kept:
+    if processes and not images.kept and images.device is None:
         most = -(-batch_size // part.world)
         # One more than wait to be taken and one in use.
         buffers = Buffers(processes, _PREFETCHED + 2, most * 3 * recipe.crop**2)
@@ -263,16 +290,19 @@ class _TrainingBatches(TorchDataset[Batch]):
     ) -> None:
         self._images, self._batches, self._part = images, batches, part
         self._recipe, self._draws, self._buffers = recipe, draws, buffers
+        self._ahead = ReadAhead(images.samples, batches) if batches and not images.kept else None
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __getitem__(self, k: int) -> Batch:
+        if self._ahead is not None:
+            self._ahead.at(k)
         indices = self._part.of(self._batches[k])
         draws = [self._draws[i] for i in indices]
         crops = [
-            training_crop(self._images[i], self._recipe, draw)
-            for i, draw in zip(indices, draws, strict=True)
+            training_crop(image, self._recipe, draw)
+            for image, draw in zip(self._images.take(indices), draws, strict=True)
         ]
         amount = self._recipe.distortion
         distortions = [draw.distortion(amount) for draw in draws] if amount else []
@@ -323,6 +353,8 @@ B = TypeVar("B", Batch, ViewBatch)
 
 
 def _load(batches: TorchDataset[B], images: Images, processes: int) -> Iterator[B]:
+    if images.device is not None:
+        return _made_ahead(batches)
     if images.kept:
         processes = 0  # another process would fill a cache of its own and lose it
     return iter(
@@ -334,3 +366,18 @@ def _load(batches: TorchDataset[B], images: Images, processes: int) -> Iterator[
             pin_memory=torch.cuda.is_available(),
         )
     )
+
+
+def _made_ahead(batches: TorchDataset[B]) -> Iterator[B]:
+    # A thread and not processes: what is in a GPU's memory cannot leave the process that put it there.
+    pool = ThreadPoolExecutor(1)
+    coming: deque[Future[B]] = deque()
+    try:
+        for k in range(len(batches)):  # type: ignore[arg-type]
+            coming.append(pool.submit(batches.__getitem__, k))
+            if len(coming) == _PREFETCHED:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -12,6 +12,7 @@ import functools
 import io
 import os
 import re
+import sys
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -25,6 +26,9 @@ from stages.errors import PipelineError
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _READ_AHEAD = 4 << 20  # bytes a request, where a file in an object store is read in order
 _OPEN_FILES = 64
+_WRITE_BEHIND = (
+    16 << 20
+)  # bytes after which the disk is set to work, so that a sync has little left
 
 
 def is_url(where: str) -> bool:
@@ -308,8 +312,14 @@ def _write_local(path: Path, parts: Iterable[bytes]) -> None:
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         with partial.open("wb") as file:
+            begun = 0
             for part in parts:
                 file.write(part)
+                if sys.platform == "linux" and file.tell() - begun >= _WRITE_BEHIND:
+                    file.flush()
+                    # Linux starts to write out what the disk does not have yet, and does not wait for it.
+                    os.posix_fadvise(file.fileno(), begun, 0, os.POSIX_FADV_DONTNEED)
+                    begun = file.tell()
             file.flush()
             os.fsync(file.fileno())
         partial.rename(path)

@@ -157,7 +157,9 @@ class _Training:
         self.classes = dataset.info.classes
         augmentation = self.recipe.augmentation
         self.views = Views.of(self.recipe, "centre_crop")
-        self.train_images = Images.to_train(dataset.samples("train"), augmentation)
+        self.train_images = Images.to_train(
+            dataset.samples("train"), augmentation, _decoder(job.execution, device)
+        )
         self.val_images = Images.to_view(dataset.samples("val"), self.views)
         self.normalise = Normalise(dataset, augmentation, device)
         self.steps_per_epoch = steps_per_epoch(
@@ -451,6 +453,18 @@ class _Training:
                     f"the workers found checkpoints of different steps: {steps}",
                     "with several machines, put --workspace on storage that all of them mount",
                 )
+
+
+def _decoder(execution: Execution, device: torch.device) -> torch.device | None:
+    """The GPU that is to decode training images; None where that is the CPU's work."""
+    if execution.decode == "cpu":
+        return None
+    if device.type != "cuda":
+        raise TrainingStopped(
+            "training images are to be decoded on a GPU, and this worker has none",
+            "leave --decode out, or give it a GPU",
+        )
+    return device
 
 
 def _take_weights(model: nn.Module, path: Path, pattern: str) -> None:

@@ -2,6 +2,9 @@
 
 import contextlib
 import functools
+import itertools
+import time
+from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -87,6 +90,30 @@ def test_batches_are_those_of_the_local_data_set(
         judged = asked[0] in asked[1:]  # read to judge the size, and gone since
         assert len(asked) == len(set(asked)) + judged
     assert len(set(asked)) == len(train_bytes(dataset))
+
+
+def test_the_next_shard_is_there_before_it_is_read(
+    dataset: Dataset, remote: Folder, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("stages.loader.KEEP_DECODED", 0)
+    limit = 3 * max(train_bytes(dataset))
+    mirror(remote.url, tmp_path / "mirror", limit)
+    options = {"batch_size": 1, "seed": 0, "epoch": 0, "shuffle_buffer": 0}
+
+    def shards(read: Dataset) -> Iterator[str]:
+        samples = read.samples("train")
+        for batch in training_batches(Images.to_train(samples, RECIPE), RECIPE, **options):
+            yield f"train-{int(samples.shard_of[batch.indices]):06}.tar"
+
+    order = list(dict.fromkeys(shards(dataset)))
+    assert len(order) == len(train_bytes(dataset)) > 3
+    following = dict(itertools.pairwise(order))
+    for name in shards(Dataset(tmp_path / "mirror")):
+        until = time.monotonic() + 60
+        while name in following and not (tmp_path / "mirror" / following[name]).exists():
+            assert time.monotonic() < until, f"{following[name]} does not come"
+            time.sleep(0.01)
+        assert kept(tmp_path / "mirror") <= limit
 
 
 def test_with_room_for_all_the_order_is_free_and_nothing_is_fetched_twice(

@@ -14,7 +14,7 @@ from stages.dataset import Dataset
 from stages.execution import Execution
 from stages.journal import Follower
 from stages.recipe import Optimiser, ParameterGroup, Recipe, Steps
-from stages.train import TrainJob, train
+from stages.train import TrainingStopped, TrainJob, train
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,13 @@ def test_compiled_it_trains_like_uncompiled(alone: TrainJob, tmp_path: Path) -> 
     expected, found = load_file(alone.weights), load_file(compiled.weights)
     for name in expected:
         assert torch.allclose(found[name], expected[name], rtol=1e-3, atol=1e-4), name
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_cannot_decode(alone: TrainJob, tmp_path: Path) -> None:
+    with pytest.raises(TrainingStopped, match="this worker has none") as raised:
+        train(replace(alone, run_dir=tmp_path, execution=Execution(decode="gpu")))
+    assert "leave --decode out" in raised.value.fix
 
 
 def test_how_it_is_computed_is_told_and_defines_nothing(alone: TrainJob, tmp_path: Path) -> None:

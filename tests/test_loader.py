@@ -16,6 +16,7 @@ from stages.augment import published
 from stages.augment.draws import Draws
 from stages.augment.views import Views
 from stages.dataset import Dataset
+from stages.errors import PipelineError
 from stages.loader import (
     Images,
     Part,
@@ -31,6 +32,8 @@ from stages.recipe import (
     Recipe,
     ScaleJitter,
 )
+from stages.shard import shard
+from stages.sources import open_source
 from stages.train import TrainJob, train
 
 RECIPE = Augmentation(resize=72, crop=64, colour_noise="standard_deviation")
@@ -144,6 +147,43 @@ def test_loader_processes_change_nothing(dataset: Dataset, name: str, monkeypatc
     assert not streamed.kept
     assert_equal(batches(streamed, RECIPES[name], epoch=0, processes=2), expected)
     assert_equal(batches(streamed, RECIPES[name], epoch=0, processes=1), expected)
+
+
+@pytest.mark.parametrize("keep", [0, 1 << 30])
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_images_on_a_device_make_the_same_batches(
+    dataset: Dataset, name: str, keep: int, monkeypatch
+) -> None:
+    """The CPU is a device, too, and shows all but a GPU's own decoder."""
+    monkeypatch.setattr("stages.loader.KEEP_DECODED", keep)
+    there = Images.to_train(dataset.samples("train"), RECIPES[name], torch.device("cpu"))
+    for epoch in (0, 1):
+        expected = batches(images_of(dataset, name), RECIPES[name], epoch=epoch)
+        assert_equal(batches(there, RECIPES[name], epoch=epoch, processes=2), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_gpu_decodes_and_crops_nearly_the_same(dataset: Dataset, name: str) -> None:
+    there = Images.to_train(dataset.samples("train"), RECIPES[name], torch.device("cuda"))
+    expected = batches(images_of(dataset, name), RECIPES[name], epoch=0)
+    for batch, other in zip(batches(there, RECIPES[name], epoch=0), expected, strict=True):
+        assert batch.images.is_cuda
+        difference = batch.images.cpu().float() - other.images.float()
+        assert difference.square().mean() < 4  # 42 dB
+
+
+def test_a_damaged_image_is_named_wherever_it_is_decoded(source: Path, tmp_path: Path) -> None:
+    shard(open_source(source), tmp_path / "data")
+    broken = Dataset(tmp_path / "data").samples("train")
+    whole = broken.read(5)
+    with next((tmp_path / "data").glob("train*.tar")).open("r+b") as tar:
+        tar.seek(tar.read().index(whole) + 300)
+        tar.write(bytes(len(whole) - 300))
+    for device in (None, torch.device("cpu")):
+        images = Images.to_train(broken, RECIPE, device)
+        with pytest.raises(PipelineError, match=broken.keys[5]):
+            batches(images, epoch=0)
 
 
 def test_batches_stay_as_they_are_as_long_as_they_are_kept(dataset: Dataset, monkeypatch) -> None:

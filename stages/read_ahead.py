@@ -1,0 +1,43 @@
+"""Fetches a shard of an object store while the one before it is being read."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.dataset import Samples
+
+
+class ReadAhead:
+    """Knows which shard comes next, and has it fetched where there is room for one more.
+
+    Args:
+        samples: of a split.
+        batches: the samples of each batch, in the order in which the batches are made.
+    """
+
+    def __init__(self, samples: Samples, batches: Sequence[NDArray[np.int64]]) -> None:
+        self._samples = samples
+        batch = np.repeat(np.arange(len(batches)), [len(visits) for visits in batches])
+        shards = samples.shard_of[np.concatenate(batches)]
+        names, first = np.unique(shards, return_index=True)
+        _, last = np.unique(shards[::-1], return_index=True)
+        order = np.argsort(first)
+        self._shards = names[order]
+        self._first, last = batch[first[order]], batch[::-1][last[order]]
+        in_use = ((self._first <= self._first[:, None]) & (self._first[:, None] <= last)).sum(1)
+        # One that comes, and one that another process still reads.
+        self._room = samples.room_for(int(in_use.max()) + 2)
+        self._asked = -1
+        self._pool: ThreadPoolExecutor | None = None
+
+    def at(self, batch: int) -> None:
+        """Say that a batch is about to be made. Returns at once; what fails is met by who reads."""
+        coming = int(np.searchsorted(self._first, batch, side="right"))
+        if not self._room or coming == len(self._shards) or coming == self._asked:
+            return
+        self._asked = coming
+        if self._pool is None:  # in the process that makes batches, not in the one that forks it
+            self._pool = ThreadPoolExecutor(1)
+        self._pool.submit(self._samples.fetch, int(self._shards[coming]))
