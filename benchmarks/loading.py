@@ -1,21 +1,23 @@
 """Images per second and core of one loader process, against the loaders that people use.
 
-    python -m benchmarks.loading FOLDER_WITH_THE_OFFICIAL_ARCHIVES [--rounds 3] [--repeat 16] [--only NAME]
+    python -m benchmarks.loading FOLDER_WITH_THE_OFFICIAL_ARCHIVES [--rounds 7] [--repeat 24] [--only NAME]
 
 Each system decodes, takes a random resized crop of 224, mirrors half and makes batches of 64. Systems take
-turns, and the median over the rounds counts. What is compared is images per second of processor time, of
-all processes of a system together: what a core loads, also on a machine that is busy with other things;
-images per second of wall clock, from the second batch on, stand beside it. ``float`` systems
+turns; ratios are taken within a round, and their median counts. What is compared is images per second of
+processor time, of all processes of a system together: what a core loads, also on a machine that is busy with
+other things; images per second of wall clock, from the second batch on, stand beside it. ``float`` systems
 use Pillow and end with normalised floats, as torchvision's documentation and reference scripts do;
 ``uint8`` ones use torchvision's decoder and v2 transforms, the best their users can write. litdata,
 mosaicml-streaming and Ray Data take part where they are installed. The images are repeated, so that a pass
-takes seconds; all reading is from the page cache.
+takes a while and starting a process counts for little; all reading is from the page cache.
 """
 
 import argparse
+import functools
 import importlib.util
 import io
 import os
+import random
 import resource
 import shutil
 import tarfile
@@ -83,6 +85,13 @@ class Data:
     litdata: Path
     mds: Path
 
+    @functools.cached_property
+    def shuffled(self) -> list[tuple[str, bytes]]:
+        """In random order and each in memory of its own: as a loader meets them."""
+        images = [(name, bytes(bytearray(encoded))) for name, encoded in self.images]
+        random.Random(0).shuffle(images)
+        return images
+
     @property
     def shards(self) -> list[str]:
         return sorted(map(str, self.originals.glob("*train*.tar")))
@@ -107,17 +116,17 @@ def batches_of(dataset: Iterable, shuffle: bool | None = None) -> Iterator[int]:
 
 
 def bare_decode(data: Data) -> Iterator[int]:
-    for start in range(0, len(data.images), BATCH):
-        batch = data.images[start : start + BATCH]
+    for start in range(0, len(data.shuffled), BATCH):
+        batch = data.shuffled[start : start + BATCH]
         for name, encoded in batch:
             decode(encoded, name)
         yield len(batch)
 
 
 def bare_decode_and_crop(data: Data) -> Iterator[int]:
-    draws = Draws(0, 0, len(data.images))
-    for start in range(0, len(data.images), BATCH):
-        batch = data.images[start : start + BATCH]
+    draws = Draws(0, 0, len(data.shuffled))
+    for start in range(0, len(data.shuffled), BATCH):
+        batch = data.shuffled[start : start + BATCH]
         for index, (name, encoded) in enumerate(batch, start=start):
             training_crop(decode(encoded, name), RECIPE, draws[index])
         yield len(batch)
@@ -347,8 +356,8 @@ def processor_seconds() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("source", type=Path, help="folder with the official archives")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--repeat", type=int, default=16, help="copies of each image")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--repeat", type=int, default=24, help="copies of each image")
     parser.add_argument("--only", action="append", help="systems whose name contains this")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -362,19 +371,18 @@ def main() -> None:
     speeds: dict[str, list[Speed]] = {name: [] for name in systems}
     with tempfile.TemporaryDirectory() as folder:
         data = prepare(options.source, Path(folder), options.repeat)
+        _ = data.shuffled  # made here, not while a loop is timed
         for _ in range(options.rounds):
             for name, run in systems.items():
                 speeds[name].append(measure(run, data))
-    report(
-        {
-            name: Speed(median(one.per_core for one in all_), median(one.wall for one in all_))
-            for name, all_ in speeds.items()
-        }
-    )
+    report(speeds)
 
 
-def report(speeds: dict[str, Speed]) -> None:
-    """Print a table with the ratios to the two that the others are judged by."""
+def report(speeds: dict[str, list[Speed]]) -> None:
+    """Print a table with the ratios to the two that the others are judged by.
+
+    A ratio is taken within a round, as a machine changes its speed within minutes; medians over the rounds.
+    """
     judges = [
         name for name in ("ImageFolder, float", "bare loop: decode and crop") if name in speeds
     ]
@@ -386,9 +394,20 @@ def report(speeds: dict[str, Speed]) -> None:
     ]
     print(f"| {' | '.join(columns)} |")
     print("| --- " * len(columns) + "|")
-    for name, speed in speeds.items():
-        ratios = [f"{speed.per_core / speeds[judge].per_core:.2f}" for judge in judges]
-        cells = [name, f"{speed.per_core:.0f}", *ratios, f"{speed.wall:.0f}"]
+    for name, rounds in speeds.items():
+        ratios = [
+            median(
+                one.per_core / other.per_core
+                for one, other in zip(rounds, speeds[judge], strict=True)
+            )
+            for judge in judges
+        ]
+        cells = [
+            name,
+            f"{median(one.per_core for one in rounds):.0f}",
+            *(f"{ratio:.2f}" for ratio in ratios),
+            f"{median(one.wall for one in rounds):.0f}",
+        ]
         print(f"| {' | '.join(cells)} |")
 
 

@@ -88,11 +88,13 @@ def _compare(title: str, cases: dict[str, Case], options: Options, size: int) ->
             case(out)
             seconds[name].append(time.perf_counter() - started)
             shutil.rmtree(out)
-    first = statistics.median(seconds["webdataset ShardWriter"])
+    writer = seconds["webdataset ShardWriter"]
     print(f"\n{title}\n{'':34}{'seconds':>9}{'MB/s':>8}{'against ShardWriter':>21}")
     for name, times in seconds.items():
         median = statistics.median(times)
-        print(f"{name:34}{median:9.2f}{size / median / 1e6:8.0f}{first / median:20.2f}x")
+        # Within a run, as a machine changes its speed within minutes.
+        ratio = statistics.median(theirs / own for theirs, own in zip(writer, times, strict=True))
+        print(f"{name:34}{median:9.2f}{size / median / 1e6:8.0f}{ratio:20.2f}x")
 
 
 def _cases(source: Path, workers: int, resize: Resize | None) -> dict[str, Case]:

@@ -312,14 +312,15 @@ def _write_local(path: Path, parts: Iterable[bytes]) -> None:
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         with partial.open("wb") as file:
-            begun = 0
+            written = begun = 0
             for part in parts:
-                file.write(part)
-                if sys.platform == "linux" and file.tell() - begun >= _WRITE_BEHIND:
+                written += file.write(part)
+                if sys.platform == "linux" and written - begun >= _WRITE_BEHIND:
                     file.flush()
                     # Linux starts to write out what the disk does not have yet, and does not wait for it.
+                    # Of what it has by now nothing is named: that would leave the page cache.
                     os.posix_fadvise(file.fileno(), begun, 0, os.POSIX_FADV_DONTNEED)
-                    begun = file.tell()
+                    begun = written
             file.flush()
             os.fsync(file.fileno())
         partial.rename(path)

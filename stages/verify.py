@@ -21,7 +21,7 @@ from stages.dataset import MANIFEST_SCHEMA, REJECTS_SCHEMA, DatasetInfo, ShardFi
 from stages.errors import PipelineError
 from stages.shard.quality import RefusedError, prepare
 from stages.shard.stage import content_digest, timm_info
-from stages.shard.write import tar_member
+from stages.shard.write import BLOCK, tar_sample
 from stages.storage import Folder, open_folder
 from stages.workers import Runner, alone
 
@@ -300,15 +300,10 @@ def _strangers(data: bytes, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     for row in rows:
         start, end = row["offset"], row["offset"] + row["size"]
         image = data[start:end]
-        extension = "png" if row["format"] == "PNG" else "jpg"
-        members = [
-            *tar_member(f"{row['key']}.{extension}", image),
-            *tar_member(f"{row['key']}.cls", str(row["label"]).encode()),
-        ]
-        sample = b"".join(members)
+        sample = b"".join(tar_sample(row["key"], row["format"], image, row["label"]))
         if not (
             data.startswith(sample, position)
-            and start == position + len(members[0])
+            and start == position + BLOCK
             and hashlib.sha256(image).hexdigest() == row["sha256"]
         ):
             yield row["key"]

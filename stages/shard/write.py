@@ -55,8 +55,7 @@ def write_shard(task: ShardTask) -> tuple[ShardFile, int]:
     tar = _Tar(task)
     task.folder.write_atomic(task.shard.name, tar)
     file = ShardFile(task.shard.name, tar.samples, tar.bytes, tar.sha256)
-    # Lines of JSON, as Arrow would import pandas, a second's work, to make a table of Python's objects.
-    lines = [json.dumps(line) for line in (asdict(file), *tar.rows)]
+    lines = [json.dumps(asdict(file)), *tar.rows]
     task.folder.write_atomic(rows_name(task.shard), "\n".join(lines).encode())
     return file, len(tar.rows) - tar.samples
 
@@ -92,7 +91,8 @@ class _Tar:
     tarfile spends longer on a small member's header than the member takes to copy, and tells no offsets.
 
     Attributes:
-        rows: of the samples so far, in the columns of `_ROWS_SCHEMA`.
+        rows: of the samples so far, in the columns of `_ROWS_SCHEMA`, as lines of JSON: Arrow would import
+            pandas, a second's work, to make a table of Python's objects.
         samples: how many are in the tar.
         bytes: length of the tar.
         sha256: of the tar, once it is read to its end.
@@ -101,7 +101,7 @@ class _Tar:
     def __init__(self, task: ShardTask) -> None:
         self._task = task
         self._sha256 = hashlib.sha256()
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[str] = []
         self.samples = self.bytes = 0
 
     @property
@@ -127,20 +127,16 @@ class _Tar:
                     measure=place % MEASURED_EVERY == 0,
                 )
             except RefusedError as refused:
-                self.rows.append(self._common(sample) | _refusal(data, str(refused)))
+                self._note(sample, _refusal(data, str(refused)))
                 continue
-            extension = "png" if stored.format == "PNG" else "jpg"
-            image = tar_member(f"{sample.image.key}.{extension}", stored.data)
-            label = tar_member(f"{sample.image.key}.cls", str(sample.label).encode())
-            offset = self.bytes + BLOCK
-            self.rows.append(self._common(sample) | _sample(sample, data, stored, offset))
+            self._note(sample, _sample(sample, data, stored, offset=self.bytes + BLOCK))
             self.samples += 1
-            yield from (*image, *label)
+            yield from tar_sample(sample.image.key, stored.format, stored.data, sample.label)
         yield bytes(2 * BLOCK + -(self.bytes + 2 * BLOCK) % RECORD)
 
-    def _common(self, sample: PlannedSample) -> dict[str, Any]:
+    def _note(self, sample: PlannedSample, outcome: dict[str, Any]) -> None:
         image = sample.image
-        return {
+        common = {
             "key": image.key,
             "split": image.split,
             "label": sample.label,
@@ -148,6 +144,7 @@ class _Tar:
             "shard": self._task.shard.name,
             "source": image.origin,
         }
+        self.rows.append(json.dumps(common | outcome))
 
 
 def _sample(sample: PlannedSample, data: bytes, stored: Stored, offset: int) -> dict[str, Any]:
@@ -185,13 +182,27 @@ def _refusal(data: bytes, reason: str) -> dict[str, Any]:
     }
 
 
-def tar_member(name: str, data: bytes) -> tuple[bytes, bytes, bytes]:
-    """A regular file in the USTAR format: its header, its content, and zeros up to the next block.
+def tar_sample(key: str, format: str, image: bytes, label: int) -> tuple[bytes, bytes, bytes]:
+    """A sample's two members, the image and its label: what comes before the image, it, and what follows.
 
-    Everything but name and size is constant, so that equal samples make equal tars.
+    Everything but names, sizes and content is constant, so that equal samples make equal tars.
+
+    Args:
+        key: both members' name, short of its extension.
+        format: of the image, JPEG or PNG.
+        image: encoded.
+        label: becomes a text of digits.
     """
+    text = str(label).encode()
+    extension = "png" if format == "PNG" else "jpg"
+    follows = bytes(-len(image) % BLOCK), _header(f"{key}.cls", len(text)), text.ljust(BLOCK, b"\0")
+    return _header(f"{key}.{extension}", len(image)), image, b"".join(follows)
+
+
+def _header(name: str, size: int) -> bytes:
+    """Of a regular file in the USTAR format."""
     header = bytearray(_HEADER)
     header[: len(name)] = name.encode()
-    header[124:135] = b"%011o" % len(data)
+    header[124:135] = b"%011o" % size
     header[148:156] = b"%06o\0 " % sum(header)
-    return bytes(header), data, bytes(-len(data) % BLOCK)
+    return bytes(header)
