@@ -5,11 +5,11 @@
 Each system decodes, takes a random resized crop of 224, mirrors half and makes batches of 64. Systems take
 turns; ratios are taken within a round, and their median counts. What is compared is images per second of
 processor time, of all processes of a system together: what a core loads, also on a machine that is busy with
-other things; images per second of wall clock, from the second batch on, stand beside it. ``float`` systems
-use Pillow and end with normalised floats, as torchvision's documentation and reference scripts do;
-``uint8`` ones use torchvision's decoder and v2 transforms, the best their users can write. litdata,
-mosaicml-streaming and Ray Data take part where they are installed. The images are repeated, so that a pass
-takes a while and starting a process counts for little; all reading is from the page cache.
+other things; images per second of wall clock stand beside it. ``float`` systems use Pillow and end with
+normalised floats, as torchvision's documentation and reference scripts do; ``uint8`` ones use torchvision's
+decoder and v2 transforms, the best their users can write. litdata, mosaicml-streaming and Ray Data take part
+where they are installed. The images are repeated, so that a pass takes seconds; all reading is from the page
+cache.
 """
 
 import argparse
@@ -333,13 +333,13 @@ class Speed:
 
 
 def measure(run: Callable[[Data], Iterator[int]], data: Data) -> Speed:
-    before = processor_seconds()
+    """From the second batch on: a process starts once an epoch, which for ImageNet takes long."""
     batches = run(data)
-    first = next(batches)
-    started = time.perf_counter()
+    next(batches)
+    before, started = processor_seconds(), time.perf_counter()
     images = sum(batches)
     wall = time.perf_counter() - started
-    return Speed((first + images) / (processor_seconds() - before), images / wall)
+    return Speed(images / (processor_seconds() - before), images / wall)
 
 
 def processor_seconds() -> float:

@@ -8,14 +8,13 @@ they fetch one after another, each shard once.
 import fcntl
 import hashlib
 import os
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.errors import PipelineError
 from stages.storage import Folder, open_folder
+from stages.workers import in_threads
 
 if TYPE_CHECKING:
     from stages.dataset import ShardFile
@@ -118,15 +117,7 @@ class ShardCache:
             )
 
     def _parts(self, shard: "ShardFile") -> Iterator[bytes]:
-        pool = ThreadPoolExecutor(_STREAMS)
-        coming: deque[Future[bytes]] = deque()
-        try:
-            for start in range(0, shard.bytes, _PART):
-                size = min(_PART, shard.bytes - start)
-                coming.append(pool.submit(self._origin.read, shard.name, start, size))
-                if len(coming) == _STREAMS:
-                    yield coming.popleft().result()
-            while coming:
-                yield coming.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        def part(start: int) -> bytes:
+            return self._origin.read(shard.name, start, min(_PART, shard.bytes - start))
+
+        return in_threads(_STREAMS, part, range(0, shard.bytes, _PART), ahead=_STREAMS)

@@ -225,9 +225,14 @@ class Samples:
         """Whether reading in any order costs the same; else shards are best read one after another."""
         return self._cache is None or self._cache.holds_all
 
+    @property
+    def remote(self) -> bool:
+        """Whether the shards come from an object store."""
+        return self._cache is not None
+
     def room_for(self, shards: int) -> bool:
-        """Whether they come from an object store and so many of them may be here at the same time."""
-        return self._cache is not None and self._cache.room_for(shards)
+        """Whether so many of the shards may be here at the same time."""
+        return self._cache is None or self._cache.room_for(shards)
 
     def fetch(self, shard: int) -> None:
         """Have a shard of an object store here, to be read soon; raises as `read` does."""

@@ -3,13 +3,12 @@
 JPEGs are decoded by torchvision's operator, bit for bit as Pillow decodes them, but without a detour over
 Python objects; everything else (CMYK, PNG, ...) by Pillow. Resizing is torch's antialiased filter on
 uint8: the same kernel as torchvision's v2 transforms. Images are (3, height, width) with the channels of a
-pixel side by side in memory, as decoders write them and the filters read them. A GPU's own decoder is an
-option; its pixels are not libjpeg's to the bit.
+pixel side by side in memory, as the CPU's decoders write them and its filters read them. A GPU's own decoder
+is an option; its pixels are not libjpeg's to the bit.
 """
 
 import functools
 import importlib.util
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from stages.errors import PipelineError
@@ -43,7 +43,7 @@ def decode(data: bytes, name: str, at_least: int | None = None) -> Tensor:
         PipelineError: the image is damaged.
     """
     image = open_image(data, name)
-    if image.format == "JPEG" and image.mode in ("RGB", "L"):
+    if _is_plain(image):
         if at_least is not None and min(image.size) >= 2 * at_least:
             image.draft("RGB", (at_least, at_least))
         else:
@@ -60,8 +60,12 @@ def decode(data: bytes, name: str, at_least: int | None = None) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
+def _is_plain(image: Image.Image) -> bool:
+    return image.format == "JPEG" and image.mode in ("RGB", "L")
+
+
 def decode_on(device: torch.device, images: Sequence[tuple[bytes, str]]) -> list[Tensor]:
-    """Decode images into a device's memory: on a GPU JPEGs by nvJPEG, and the rest by `decode`.
+    """Decode images into a device's memory: a GPU decodes JPEGs (by nvJPEG), and `decode` the rest.
 
     Args:
         device: where to.
@@ -71,22 +75,34 @@ def decode_on(device: torch.device, images: Sequence[tuple[bytes, str]]) -> list
         RGB, uint8, (3, height, width), each.
 
     Raises:
-        PipelineError: an image is damaged.
+        PipelineError: an image is damaged, or the GPU decodes none of those that the CPU does.
     """
+    there: dict[int, Tensor] = {}
     if device.type == "cuda":
-        headers = [open_image(data, name) for data, name in images]
-        if all(header.format == "JPEG" and header.mode in ("RGB", "L") for header in headers):
-            encoded = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data, _ in images]
-            try:
-                decoded: list[Tensor] = _image_operators().decode_jpegs_cuda(encoded, _RGB, device)
-                return decoded
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:  # `decode` finds the damage, or that there is none
-                warnings.warn(
-                    f"the CPU decodes a batch that the GPU refused: {error}", stacklevel=2
-                )
-    return [decode(data, name).to(device) for data, name in images]
+        plain = [k for k, (data, name) in enumerate(images) if _is_plain(open_image(data, name))]
+        there = dict(zip(plain, _decode_on_gpu(device, [images[k] for k in plain]), strict=True))
+    return [
+        there[k] if k in there else decode(data, name).to(device)
+        for k, (data, name) in enumerate(images)
+    ]
+
+
+def _decode_on_gpu(device: torch.device, images: Sequence[tuple[bytes, str]]) -> list[Tensor]:
+    if not images:
+        return []
+    encoded = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data, _ in images]
+    try:
+        decoded: list[Tensor] = _image_operators().decode_jpegs_cuda(encoded, _RGB, device)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        for data, name in images:
+            decode(data, name)  # names the damaged one, if that is the reason
+        raise PipelineError(
+            f"the GPU decodes none of {len(images)} JPEGs, and the CPU all of them: {error}",
+            "leave --decode out; training goes on from the last checkpoint",
+        ) from error
+    return decoded
 
 
 def resize(image: Tensor, size: tuple[int, int], how: Interpolation = "bilinear") -> Tensor:

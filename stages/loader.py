@@ -5,11 +5,9 @@ So a run that stopped at any step goes on with the very next batch, also at anot
 """
 
 import functools
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -28,6 +26,7 @@ from stages.decode import centre_square, decode, decode_on
 from stages.errors import PipelineError
 from stages.read_ahead import ReadAhead
 from stages.recipe import AreaCrop, Augmentation, ScaleJitter
+from stages.workers import in_threads
 
 # A data set that is this small when decoded (bytes) is decoded once and kept.
 KEEP_DECODED = 1 << 30
@@ -98,39 +97,37 @@ class Images:
     def kept(self) -> bool:
         """Whether every image stays in memory once it was decoded."""
         probed = range(0, len(self), max(1, len(self) // _PROBED))
-        decoded = sum(self._decode(index).numel() for index in probed) / max(1, len(probed))
+        decoded = sum(image.numel() for image in self._decoded(probed)) / max(1, len(probed))
         return decoded * len(self) <= KEEP_DECODED
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Tensor:
-        if index in self._cache:
-            return self._cache[index]
-        image = self._decode(index)
-        if self.kept:
-            self._cache[index] = image
-        return image
+        return next(self.take([index]))
 
-    def take(self, indices: Iterable[int]) -> Iterator[Tensor]:
-        """Some of the images, one after another; a device's decoder gets them all at once."""
-        if self.device is None:
-            return map(self.__getitem__, indices)
-        wanted = list(indices)
-        missing = [i for i in wanted if i not in self._cache]
-        encoded = [(self.samples.read(i), self.samples.keys[i]) for i in missing]
-        decoded = map(self._reduced, decode_on(self.device, encoded))
-        images = self._cache if self.kept else {}
-        images.update(zip(missing, decoded, strict=True))
-        return (images[i] for i in wanted)
+    def take(self, indices: Sequence[int]) -> Iterator[Tensor]:
+        """Some of the images, none twice, one after another; a device decodes them all at once."""
+        decoded = self._decoded([i for i in indices if i not in self._cache])
+        for index in indices:
+            if index in self._cache:
+                yield self._cache[index]
+                continue
+            image = next(decoded)
+            if self.kept:
+                self._cache[index] = image
+            yield image
 
-    def _decode(self, index: int) -> Tensor:
-        return self._reduced(
-            decode(self.samples.read(index), self.samples.keys[index], self._at_least)
+    def _decoded(self, indices: Sequence[int]) -> Iterator[Tensor]:
+        encoded = ((self.samples.read(i), self.samples.keys[i]) for i in indices)
+        images = (
+            (decode(data, name, self._at_least) for data, name in encoded)
+            if self.device is None
+            else iter(decode_on(self.device, list(encoded)))
         )
-
-    def _reduced(self, image: Tensor) -> Tensor:
-        return image if self._square is None else centre_square(image, self._square)
+        if self._square is None:
+            return images
+        return map(functools.partial(centre_square, side=self._square), images)
 
 
 class Batch(NamedTuple):
@@ -161,6 +158,17 @@ class Batch(NamedTuple):
             indices=self.indices[part],
             colour=self.colour[part],
             distortion=self.distortion[part],
+        )
+
+    def stand_in(self) -> "Batch":
+        """One black image of the first class, for a part that has none."""
+        return Batch(
+            self.images.new_zeros(1, *self.images.shape[1:]),
+            self.labels.new_zeros(1),
+            self.indices.new_zeros(1),
+            self.colour.new_zeros(1, 3),
+            self.distortion.new_zeros(1, 6),
+            self.of,
         )
 
     def to(self, device: torch.device) -> "Batch":
@@ -290,7 +298,8 @@ class _TrainingBatches(TorchDataset[Batch]):
     ) -> None:
         self._images, self._batches, self._part = images, batches, part
         self._recipe, self._draws, self._buffers = recipe, draws, buffers
-        self._ahead = ReadAhead(images.samples, batches) if batches and not images.kept else None
+        remote = images.samples.remote and not images.kept
+        self._ahead = ReadAhead(images.samples, batches) if remote and batches else None
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -302,7 +311,7 @@ class _TrainingBatches(TorchDataset[Batch]):
         draws = [self._draws[i] for i in indices]
         crops = [
             training_crop(image, self._recipe, draw)
-            for image, draw in zip(self._images.take(indices), draws, strict=True)
+            for image, draw in zip(self._images.take(indices.tolist()), draws, strict=True)
         ]
         amount = self._recipe.distortion
         distortions = [draw.distortion(amount) for draw in draws] if amount else []
@@ -349,12 +358,12 @@ def _stack(images: Sequence[Tensor]) -> Tensor:
     return stacked.movedim(-1, -3)
 
 
-B = TypeVar("B", Batch, ViewBatch)
-
-
-def _load(batches: TorchDataset[B], images: Images, processes: int) -> Iterator[B]:
+def _load(
+    batches: "_TrainingBatches | _ViewBatches", images: Images, processes: int
+) -> Iterator[Any]:
     if images.device is not None:
-        return _made_ahead(batches)
+        # A thread and not processes: what is in a GPU's memory cannot leave the process that put it there.
+        return in_threads(1, batches.__getitem__, range(len(batches)), _PREFETCHED)
     if images.kept:
         processes = 0  # another process would fill a cache of its own and lose it
     return iter(
@@ -366,18 +375,3 @@ def _load(batches: TorchDataset[B], images: Images, processes: int) -> Iterator[
             pin_memory=torch.cuda.is_available(),
         )
     )
-
-
-def _made_ahead(batches: TorchDataset[B]) -> Iterator[B]:
-    # A thread and not processes: what is in a GPU's memory cannot leave the process that put it there.
-    pool = ThreadPoolExecutor(1)
-    coming: deque[Future[B]] = deque()
-    try:
-        for k in range(len(batches)):  # type: ignore[arg-type]
-            coming.append(pool.submit(batches.__getitem__, k))
-            if len(coming) == _PREFETCHED:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -10,7 +10,7 @@ from stages.dataset import Samples
 
 
 class ReadAhead:
-    """Knows which shard comes next, and has it fetched where there is room for one more.
+    """Knows which shards come next, and has them fetched where there is room for them.
 
     Args:
         samples: of a split.
@@ -27,17 +27,20 @@ class ReadAhead:
         self._shards = names[order]
         self._first, last = batch[first[order]], batch[::-1][last[order]]
         in_use = ((self._first <= self._first[:, None]) & (self._first[:, None] <= last)).sum(1)
-        # One that comes, and one that another process still reads.
-        self._room = samples.room_for(int(in_use.max()) + 2)
+        coming = np.bincount(self._first)
+        # Those of a batch, those of the next that needs others, and one that another process still reads.
+        self._room = samples.room_for(int(in_use.max() + coming.max()) + 1)
         self._asked = -1
         self._pool: ThreadPoolExecutor | None = None
 
     def at(self, batch: int) -> None:
         """Say that a batch is about to be made. Returns at once; what fails is met by who reads."""
-        coming = int(np.searchsorted(self._first, batch, side="right"))
-        if not self._room or coming == len(self._shards) or coming == self._asked:
+        start = int(np.searchsorted(self._first, batch, side="right"))
+        if not self._room or start == len(self._shards) or start == self._asked:
             return
-        self._asked = coming
+        self._asked = start
         if self._pool is None:  # in the process that makes batches, not in the one that forks it
             self._pool = ThreadPoolExecutor(1)
-        self._pool.submit(self._samples.fetch, int(self._shards[coming]))
+        end = int(np.searchsorted(self._first, self._first[start], side="right"))
+        for shard in self._shards[start:end]:
+            self._pool.submit(self._samples.fetch, int(shard))

@@ -158,7 +158,7 @@ class _Training:
         augmentation = self.recipe.augmentation
         self.views = Views.of(self.recipe, "centre_crop")
         self.train_images = Images.to_train(
-            dataset.samples("train"), augmentation, _decoder(job.execution, device)
+            dataset.samples("train"), augmentation, _decoding_device(job.execution, device)
         )
         self.val_images = Images.to_view(dataset.samples("val"), self.views)
         self.normalise = Normalise(dataset, augmentation, device)
@@ -294,8 +294,10 @@ class _Training:
         images = len(batch.labels)
         size = self.job.execution.micro_batch or max(1, images)
         summed = torch.zeros(2, device=self.device, dtype=torch.float64)
-        # A worker without images steps, too: the others wait for its gradients.
-        for start in range(0, max(1, images), size):
+        if images == 0:
+            # The others wait for this worker's gradients, and few layers know what to do with nothing.
+            (0 * self._loss(batch.stand_in(), epoch)[0]).backward()
+        for start in range(0, images, size):
             part = batch.images_from(start, size)
             with self._gradients_stay_here(start + size < images):
                 loss, seen = self._loss(part, epoch)
@@ -455,7 +457,7 @@ class _Training:
                 )
 
 
-def _decoder(execution: Execution, device: torch.device) -> torch.device | None:
+def _decoding_device(execution: Execution, device: torch.device) -> torch.device | None:
     """The GPU that is to decode training images; None where that is the CPU's work."""
     if execution.decode == "cpu":
         return None

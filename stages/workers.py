@@ -4,8 +4,15 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from typing import Protocol, TypeVar
 
@@ -70,6 +77,30 @@ def processes(count: int) -> Runner:
             pool.shutdown(cancel_futures=True)
 
     return run
+
+
+def in_threads(
+    count: int, function: Callable[[T], R], items: Iterable[T], ahead: int
+) -> Generator[R, None, None]:
+    """Apply a function to items in ``count`` threads; results come in the items' order.
+
+    Args:
+        count: threads.
+        function: what to do.
+        items: to what.
+        ahead: results that may be under way or waiting.
+    """
+    pool = ThreadPoolExecutor(count)
+    coming: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            coming.append(pool.submit(function, item))
+            if len(coming) == ahead:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _follow_parent(environment: dict[str, str]) -> None:

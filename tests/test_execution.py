@@ -19,11 +19,14 @@ from stages.train import TrainingStopped, TrainJob, train
 
 @pytest.fixture(scope="module")
 def still(recipe: Recipe) -> Recipe:
-    """Without dropout, whose noise is each worker's own; batches that no number of workers divides."""
+    """Without dropout, whose noise is each worker's own; batches that no number of workers divides.
+
+    96 images are five batches of 19 and one image, which leaves a second worker without any.
+    """
     return replace(
         recipe,
         knobs={**recipe.knobs, "dropout": 0.0},
-        batch_size=17,
+        batch_size=19,
         drop_last=False,
         epochs=2,
     )
@@ -39,16 +42,27 @@ def alone(still: Recipe, dataset: Dataset, tmp_path_factory) -> TrainJob:
 
 @pytest.fixture(scope="module")
 def pairs(alone: TrainJob, tmp_path_factory) -> dict[str, TrainJob]:
-    """The same by two workers over gloo: 9 and 8 images a step, 6 and 5 in an epoch's last."""
+    """The same by two workers over gloo: 10 and 9 images a step, 1 and none in an epoch's last."""
     folder = tmp_path_factory.mktemp("pairs")
     jobs = {
         "whole": replace(alone, run_dir=folder / "whole"),
-        # 4 + 4 + 1 and 4 + 4 images, then 4 + 2 and 4 + 1
+        # 4 + 4 + 2 and 4 + 4 + 1 images, then 1 and none
         "micro": replace(alone, run_dir=folder / "micro", execution=Execution(micro_batch=4)),
+        "begun alone": replace(alone, run_dir=folder / "begun", checkpoint_seconds=0.0),
     }
+    with pytest.raises(_StoppedError):
+        train(jobs["begun alone"], on_epoch=_stop)
     meet = str(folder / "meet")
     torch.multiprocessing.spawn(_worker, args=(2, list(jobs.values()), meet), nprocs=2)
     return jobs
+
+
+class _StoppedError(Exception):
+    """Nobody catches it: as good as killed."""
+
+
+def _stop(epoch: int, error: float) -> None:
+    raise _StoppedError
 
 
 def _worker(rank: int, world: int, jobs: list[TrainJob], meet: str) -> None:
@@ -83,6 +97,12 @@ def test_two_workers_train_like_one(alone: TrainJob, pairs: dict[str, TrainJob],
     assert [record["train_n"] for record in epochs_of(pairs[kind])] == [96, 96]
 
 
+def test_two_workers_go_on_where_one_stopped(alone: TrainJob, pairs: dict[str, TrainJob]) -> None:
+    assert_same(alone, pairs["begun alone"])
+    starts = [r for r in Follower(pairs["begun alone"].journal).read() if r["kind"] == "start"]
+    assert [(start["world"], start["step"]) for start in starts] == [(1, 0), (2, 5)]
+
+
 @pytest.mark.parametrize("size", [5, 17, 1000])
 def test_micro_batches_train_like_the_whole(alone: TrainJob, size: int, tmp_path: Path) -> None:
     micro = replace(alone, run_dir=tmp_path, execution=Execution(micro_batch=size))
@@ -108,6 +128,18 @@ def test_the_loss_falls_in_every_way_to_compute(
     train(job)
     assert falls(job)
     assert {w.dtype for w in load_file(job.weights).values()} == {torch.float32}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("keep", [0, 1 << 30])
+def test_the_loss_falls_with_images_that_a_gpu_decoded(
+    recipe: Recipe, dataset: Dataset, tmp_path: Path, keep: int, monkeypatch
+) -> None:
+    monkeypatch.setattr("stages.loader.KEEP_DECODED", keep)
+    execution = Execution(decode="gpu")
+    job = TrainJob(replace(recipe, epochs=12), dataset.root, tmp_path, seed=0, execution=execution)
+    train(job)
+    assert falls(job)
 
 
 @pytest.mark.slow
