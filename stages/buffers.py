@@ -6,7 +6,6 @@ for pictures of 224 pixels that takes as long as cutting them out.
 
 import itertools
 import weakref
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -37,21 +36,20 @@ class Buffers:
         self._number = next(_numbers)
         _open[self._number] = self
 
-    def stack(self, tensors: Sequence[Tensor]) -> "Tensor | Handed":
-        """Stack uint8 tensors in a buffer of this loader process, or as ever where none is free."""
+    def take(self, shape: tuple[int, ...]) -> "tuple[Handed, Tensor] | None":
+        """A uint8 tensor in a buffer of this loader process, and what to send; None where none is free."""
         worker = get_worker_info()
         assert worker is not None
         own = range(worker.id * self._each, (worker.id + 1) * self._each)
         place = next((place for place in own if not self._taken[place]), None)
         if place is None:
-            return torch.stack(list(tensors))
+            return None
         self._taken[place] = True
-        handed = Handed(self._number, place, (len(tensors), *tensors[0].shape))
-        torch.stack(list(tensors), out=self.view(handed))
-        return handed
+        handed = Handed(self._number, place, shape)
+        return handed, self.view(handed)
 
     def view(self, handed: "Handed") -> Tensor:
-        """The part of a buffer that was handed over."""
+        """The part of a buffer that is handed over."""
         return self._memory[handed.place, : prod(handed.shape)].view(handed.shape)
 
     def free(self, place: int) -> None:
@@ -61,7 +59,7 @@ class Buffers:
 
 @dataclass(frozen=True)
 class Handed:
-    """Where a stacked tensor lies; what a loader process sends instead of it."""
+    """Where a tensor lies; what a loader process sends instead of it."""
 
     buffers: int
     place: int

@@ -309,27 +309,27 @@ class _TrainingBatches(TorchDataset[Batch]):
             self._ahead.at(k)
         indices = self._part.of(self._batches[k])
         draws = [self._draws[i] for i in indices]
-        crops = [
-            training_crop(image, self._recipe, draw)
-            for image, draw in zip(self._images.take(indices.tolist()), draws, strict=True)
-        ]
+        # Pixels keep their channels side by side: copying them is then copying rows.
+        shape = (len(indices), self._recipe.crop, self._recipe.crop, 3)
+        held = self._buffers.take(shape) if self._buffers else None
+        handed, crops = held or (
+            None,
+            torch.empty(shape, dtype=torch.uint8, device=self._images.device),
+        )
+        for into, image, draw in zip(
+            crops, self._images.take(indices.tolist()), draws, strict=True
+        ):
+            into.copy_(training_crop(image, self._recipe, draw).movedim(0, -1))
         amount = self._recipe.distortion
         distortions = [draw.distortion(amount) for draw in draws] if amount else []
         return Batch(
-            cast(Tensor, self._stack(crops)),
+            cast(Tensor, handed or crops),
             self._images.labels[indices],
             torch.from_numpy(indices),
             torch.from_numpy(np.array([d.colour for d in draws], np.float32).reshape(-1, 3)),
             torch.from_numpy(np.array(distortions, np.float32).reshape(-1, 6)),
             len(self._batches[k]),
         )
-
-    def _stack(self, crops: Sequence[Tensor]) -> Tensor | Handed:
-        if not crops:
-            return torch.empty(0, self._recipe.crop, self._recipe.crop, 3, dtype=torch.uint8)
-        # Pixels keep their channels side by side: copying them is then copying rows.
-        pixels = [crop.movedim(0, -1) for crop in crops]
-        return self._buffers.stack(pixels) if self._buffers else torch.stack(pixels)
 
 
 class _ViewBatches(TorchDataset[ViewBatch]):
