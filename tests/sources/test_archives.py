@@ -1,6 +1,7 @@
 """Archives are read as they are, and labels come out in the right order."""
 
 import gzip
+import hashlib
 import json
 import multiprocessing
 import re
@@ -9,6 +10,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from torchvision.datasets import imagenet as torchvision_imagenet
 
 from stages.dataset import Box
 from stages.errors import PipelineError
@@ -95,16 +97,35 @@ def test_labels_agree_with_the_real_devkit(shared_data: Path, name: str, tmp_pat
     assert [item.ilsvrc_id for item in own.classes] == [item.ilsvrc_id for item in found.classes]
 
 
-def test_every_label_of_the_devkit(shared_data: Path) -> None:
-    """All 50,000 lines: number -> synset -> place among the sorted synsets, against the public index."""
-    classes = {item.ilsvrc_id: item.synset for item in read_classes(shared_data / "devkit")}
-    with tarfile.open(shared_data / "devkit" / DEVKIT) as devkit:
-        truth = devkit.extractfile(f"ILSVRC2012_devkit_t12/data/{GROUND_TRUTH}").read().split()
+def test_every_label_of_the_devkit(shared_data: Path, tmp_path: Path, monkeypatch) -> None:
+    """All 50,000, of archives as the publisher's: synsets as torchvision reads them off the same devkit."""
+    devkit = shared_data / "devkit" / DEVKIT
+    (tmp_path / DEVKIT).symlink_to(devkit)
     public = json.loads((shared_data / "devkit" / "imagenet_class_index.json").read_text())
-    place = {synset: int(label) for label, (synset, _) in public.items()}
-    labels = [place[classes[int(number)]] for number in truth]
-    assert len(labels) == 50_000
-    assert all(labels.count(label) == 50 for label in (0, 1, 499, 999))
+    order = [public[str(label)][0] for label in range(1000)]
+    with tarfile.open(tmp_path / TRAIN_ARCHIVE, "w") as archive:
+        for synset in order:
+            add(archive, f"{synset}.tar", tar_of([(f"{synset}_1.JPEG", b"x")]))
+    with tarfile.open(tmp_path / VAL_ARCHIVE, "w") as archive:
+        # A tar's members need not stand in the order of their names; 7919 is coprime to 50,000.
+        for number in range(50_000):
+            add(archive, f"ILSVRC2012_val_{number * 7919 % 50_000 + 1:08d}.JPEG", b"x")
+
+    found = open_source(tmp_path)
+
+    # The devkit at hand holds the publisher's two files only, and so has another checksum.
+    checksum = hashlib.md5(devkit.read_bytes()).hexdigest()
+    monkeypatch.setitem(torchvision_imagenet.ARCHIVE_META, "devkit", (DEVKIT, checksum))
+    torchvision_imagenet.parse_devkit_archive(tmp_path)
+    _, expected = torchvision_imagenet.load_meta_file(tmp_path)
+    assert len(expected) == 50_000
+    assert [item.synset for item in found.classes] == order
+    by_name = {image.name: image.synset for image in found.images if image.split == "val"}
+    assert by_name == {
+        f"ILSVRC2012_val_{line:08d}.JPEG": synset for line, synset in enumerate(expected, 1)
+    }
+    train = {image.name: image.synset for image in found.images if image.split == "train"}
+    assert train == {f"{synset}_1.JPEG": synset for synset in order}
 
 
 def _missing(folder: Path) -> None:
