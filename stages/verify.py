@@ -7,7 +7,7 @@ made anew, alone, by the command that made the data set.
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,16 @@ from stages.errors import PipelineError
 from stages.shard.quality import RefusedError, prepare
 from stages.shard.stage import content_digest, timm_info
 from stages.shard.write import BLOCK, tar_sample
+from stages.sources.numbered import UNCHECKED
 from stages.storage import Folder, open_folder
 from stages.workers import Runner, alone
 
-# Over the lines "synset ILSVRC2012_ID" of the 1000 classes in the order of the synsets, from the devkit's
-# meta.mat: the one order in which a label means what it means to everybody else.
+# Over the lines "synset" of the 1000 classes in the order of the synsets: the one order in which a label
+# means what it means to everybody else. Most forms know no more of a class.
 ILSVRC_CLASSES = 1000
-ILSVRC_ORDER_SHA256 = "40d439448babe9afbc2292eabc7bfff3e356bc506ac4ddccbac1e8ededf12c72"
+ILSVRC_SYNSETS_SHA256 = "70002b0ff5de60a3a17a82dbfcff291931f96225ddf941ad2e182fc39e183d15"
+# Over the lines "synset ILSVRC2012_ID" in the same order, from the devkit's meta.mat.
+ILSVRC_NUMBERS_SHA256 = "40d439448babe9afbc2292eabc7bfff3e356bc506ac4ddccbac1e8ededf12c72"
 ILSVRC_VAL_EACH = 50
 ILSVRC_TRAIN_EACH = range(732, 1301)
 
@@ -131,21 +134,36 @@ def _classes(info: DatasetInfo) -> Iterator[Finding]:
             "dataset.json", "its classes are not in the order of their synsets", _MAKE_ANEW
         )
     numbers = [item.ilsvrc_id for item in info.classes if item.ilsvrc_id is not None]
+    digest = _digest(f"{item.synset} {item.ilsvrc_id}" for item in info.classes)
     if len(set(numbers)) < len(numbers) or not set(numbers) <= set(range(1, ILSVRC_CLASSES + 1)):
         yield Finding("dataset.json", "its ILSVRC2012_IDs are not those of a devkit", _MAKE_ANEW)
-    elif len(numbers) == ILSVRC_CLASSES and not is_ilsvrc(info):
+    elif len(numbers) == ILSVRC_CLASSES and digest != ILSVRC_NUMBERS_SHA256:
         yield Finding(
             "dataset.json",
             "its 1000 classes are not ILSVRC-2012's, or not with the devkit's numbers: labels mean "
             "something else than elsewhere",
             "put the official devkit beside the archives, and make the data set anew",
         )
+    if info.source.endswith(UNCHECKED):
+        yield Finding(
+            "dataset.json",
+            "its labels are numbers of the source whose order nothing confirms: they may mean something "
+            "else than elsewhere",
+            "make it anew from files whose names hold their synset (n01440764_10026.JPEG) or from a "
+            "folder a class; where the order is known to be right it may be used",
+        )
 
 
 def is_ilsvrc(info: DatasetInfo) -> bool:
-    """Whether the classes are ILSVRC-2012's 1000, in the order that everybody uses."""
-    lines = "".join(f"{item.synset} {item.ilsvrc_id}\n" for item in info.classes)
-    return hashlib.sha256(lines.encode()).hexdigest() == ILSVRC_ORDER_SHA256
+    """Whether the classes are ILSVRC-2012's 1000, in the order that everybody uses.
+
+    Their ILSVRC2012_IDs need not be known: only the devkit tells them.
+    """
+    return _digest(item.synset for item in info.classes) == ILSVRC_SYNSETS_SHA256
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
 
 def _beside(folder: Folder, info: DatasetInfo) -> Iterator[Finding]:
@@ -223,16 +241,21 @@ def _counts(info: DatasetInfo, manifest: pa.Table, rejects: pa.Table) -> Iterato
         return
     # Refused files count: they were in the source.
     each += Counter(zip(rejects["split"].to_pylist(), rejects["label"].to_pylist(), strict=True))
-    for label, item in enumerate(info.classes):
-        train, val = each["train", label], each["val", label]
-        if train not in ILSVRC_TRAIN_EACH or val != ILSVRC_VAL_EACH:
-            yield Finding(
-                "manifest.parquet",
-                f"class {label} ({item.synset}) has {train:,} training and {val} validation images, and "
-                f"ILSVRC-2012 has {ILSVRC_TRAIN_EACH[0]} to {ILSVRC_TRAIN_EACH[-1]:,} and "
-                f"{ILSVRC_VAL_EACH}",
-                "the archives were cut short or mixed: fetch them again; a deliberate subset may be used",
-            )
+    wrong = [
+        label
+        for label in range(ILSVRC_CLASSES)
+        if each["train", label] not in ILSVRC_TRAIN_EACH or each["val", label] != ILSVRC_VAL_EACH
+    ]
+    if wrong:
+        label = wrong[0]
+        yield Finding(
+            "manifest.parquet",
+            f"{len(wrong):,} classes have other numbers of images than ILSVRC-2012's "
+            f"({ILSVRC_TRAIN_EACH[0]} to {ILSVRC_TRAIN_EACH[-1]:,} training and {ILSVRC_VAL_EACH} "
+            f"validation images), first class {label} ({info.classes[label].synset}) with "
+            f"{each['train', label]:,} and {each['val', label]:,}",
+            "the archives were cut short or mixed: fetch them again; a deliberate subset may be used",
+        )
 
 
 @dataclass(frozen=True)
