@@ -1,6 +1,6 @@
 # The two commands a newcomer needs are `make demo` and `make test`; each sets up .venv by itself.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format dashboard ray lock clean
+.PHONY: help demo test test-slow test-gpu lint format dashboard ray lock clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -34,6 +34,9 @@ test: $(READY) ## the test suite (under 10 minutes on 2 cores)
 
 test-slow: $(READY) ## the long tests
 	$(PYTHON) -m pytest -m slow $(ARGS)
+
+test-gpu: $(READY) ## the tests that need a CUDA device
+	$(PYTHON) -m pytest -m gpu $(ARGS)
 
 lint: $(READY) ## ruff (lint, format) and mypy
 	$(PYTHON) -m ruff check .

@@ -175,9 +175,13 @@ def test_images_on_a_device_make_the_same_batches(
         assert_equal(batches(there, RECIPES[name], epoch=epoch, processes=2), expected)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
+@pytest.mark.parametrize("keep", [0, 1 << 30])
 @pytest.mark.parametrize("name", sorted(RECIPES))
-def test_a_gpu_decodes_and_crops_nearly_the_same(dataset: Dataset, name: str) -> None:
+def test_a_gpu_decodes_and_crops_nearly_the_same(
+    dataset: Dataset, name: str, keep: int, monkeypatch
+) -> None:
+    monkeypatch.setattr("stages.loader.KEEP_DECODED", keep)
     there = Images.to_train(dataset.samples("train"), RECIPES[name], torch.device("cuda"))
     expected = batches(images_of(dataset, name), RECIPES[name], epoch=0)
     for batch, other in zip(batches(there, RECIPES[name], epoch=0), expected, strict=True):
