@@ -29,13 +29,13 @@ from pathlib import Path
 import tyro
 from PIL import Image
 
-from stages.shard import SHARD_BYTES, Resize
+from stages.shard import PRELOAD, SHARD_BYTES, Resize
 from stages.shard.plan import plan
 from stages.shard.write import ShardTask, write_shard
 from stages.sources import TRAIN_ARCHIVE, VAL_ARCHIVE, open_source
 from stages.sources.locations import Span
 from stages.storage import open_folder
-from stages.workers import alone, processes
+from stages.workers import processes
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def _cases(source: Path, workers: int, resize: Resize | None) -> dict[str, Case]
 def _shard(source: Path, workers: int, resize: Resize | None, out: Path) -> None:
     """The shards alone: nobody else computes pixel statistics."""
     folder = open_folder(out)
-    run = alone if workers == 1 else processes(workers)
+    run = processes(workers, PRELOAD if resize else ())
     shards = plan(open_source(source), shard_bytes=SHARD_BYTES)
     for _ in run(write_shard, [ShardTask(item, folder, resize, False) for item in shards]):
         pass

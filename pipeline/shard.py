@@ -6,7 +6,7 @@ python -m pipeline.shard SRC DEST
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -49,10 +49,12 @@ class Options:
 
 
 @contextlib.contextmanager
-def runner(launcher: Literal["ray", "inline"], workers: int | None) -> Iterator[Runner]:
-    """Who does the work that a command line asks for."""
+def runner(
+    launcher: Literal["ray", "inline"], workers: int | None, preload: Sequence[str] = ()
+) -> Iterator[Runner]:
+    """Who does the work that a command line asks for; ``preload`` as for `stages.workers.processes`."""
     if launcher == "inline":
-        yield processes(workers or os.cpu_count() or 1)
+        yield processes(workers or os.cpu_count() or 1, preload)
         return
     from cluster.session import session
     from cluster.shard import ray_tasks
@@ -64,7 +66,7 @@ def runner(launcher: Literal["ray", "inline"], workers: int | None) -> Iterator[
 def _shard(options: Options) -> None:
     # Here and not above: --help needs neither Arrow nor numpy.
     from pipeline.progress import Progress
-    from stages.shard import Resize, shard
+    from stages.shard import PRELOAD, Resize, shard
     from stages.sources import open_source
 
     resize = Resize(options.resize, options.quality) if options.resize else None
@@ -75,7 +77,7 @@ def _shard(options: Options) -> None:
             "shard",
             f"{source.form}: {len(source.images):,} images of {len(source.classes)} classes",
         )
-        with runner(options.launcher, options.workers) as run:
+        with runner(options.launcher, options.workers, PRELOAD if resize else ()) as run:
             info = shard(
                 source,
                 options.destination,

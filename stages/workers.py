@@ -3,9 +3,10 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     Future,
@@ -41,8 +42,12 @@ def alone(function: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, 
     yield from map(function, items)
 
 
-def processes(count: int) -> Runner:
+def processes(count: int, preload: Sequence[str] = ()) -> Runner:
     """In ``count`` processes of this machine, which end with this one however it ends.
+
+    Args:
+        count: of the processes, each of one thread.
+        preload: modules that the work will import, to be imported once and not by each process.
 
     Raises:
         PipelineError: (the runner) one of them was killed.
@@ -54,9 +59,9 @@ def processes(count: int) -> Runner:
         # Forked from a process that has done the imports and has no threads: a fork of this one would
         # inherit the locks of Arrow's and Ray's.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([function.__module__])
+        context.set_forkserver_preload([*preload, function.__module__])
         pool = ProcessPoolExecutor(
-            count, mp_context=context, initializer=_follow_parent, initargs=(dict(os.environ),)
+            count, mp_context=context, initializer=_begin, initargs=(dict(os.environ),)
         )
         try:
             pending: set[Future[R]] = set()
@@ -103,10 +108,14 @@ def in_threads(
         pool.shutdown(cancel_futures=True)
 
 
-def _follow_parent(environment: dict[str, str]) -> None:
+def _begin(environment: dict[str, str]) -> None:
     # The fork server still has the environment that it was started in, before a key was set perhaps.
     os.environ.clear()
     os.environ.update(environment)
+    # There is a process for each core: threads of torch's would only stand in each other's way.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if "torch" in sys.modules:  # preloaded: it has looked at the environment before
+        sys.modules["torch"].set_num_threads(1)
     # Ctrl-C reaches the whole group: the parent decides what becomes of its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

@@ -5,7 +5,7 @@
 """
 
 from stages.shard.plan import SHARD_BYTES
-from stages.shard.quality import Resize
+from stages.shard.quality import PRELOAD, Resize
 from stages.shard.stage import Progress, shard
 
-__all__ = ["SHARD_BYTES", "Progress", "Resize", "shard"]
+__all__ = ["PRELOAD", "SHARD_BYTES", "Progress", "Resize", "shard"]

@@ -42,6 +42,8 @@ from stages.dataset import Fate
 
 READABLE = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
 CONVERTED_QUALITY = 95
+# What only resizing imports, and takes seconds: for `stages.workers.processes`.
+PRELOAD = ("torch",)
 SMALLEST_SIDE = 2
 
 _END = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
@@ -195,8 +197,8 @@ def _decode(image: Image.Image) -> Image.Image:
 
 
 def _resized(image: Image.Image, resize: Resize, measure: bool) -> Stored:
-    # Here and not above: torch takes seconds to import, and only resizing needs it. Its antialiased
-    # bicubic on bytes gives Pillow's pixels in a third of the time.
+    # Here and not above: see PRELOAD. Torch's antialiased bicubic on bytes gives Pillow's pixels in a third
+    # of the time.
     import torch
     from torch.nn.functional import interpolate
 
