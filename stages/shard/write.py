@@ -91,8 +91,8 @@ class _Tar:
     tarfile spends longer on a small member's header than the member takes to copy, and tells no offsets.
 
     Attributes:
-        rows: of the samples so far, in the columns of `_ROWS_SCHEMA`, as lines of JSON: Arrow would import
-            pandas, a second's work, to make a table of Python's objects.
+        rows: of the samples and the refused files so far, in the columns of `_ROWS_SCHEMA`, as lines of
+            JSON: Arrow would import pandas, a second's work, to make a table of Python's objects.
         samples: how many are in the tar.
         bytes: length of the tar.
         sha256: of the tar, once it is read to its end.
@@ -127,14 +127,14 @@ class _Tar:
                     measure=place % MEASURED_EVERY == 0,
                 )
             except RefusedError as refused:
-                self._note(sample, _refusal(data, str(refused)))
+                self._add_row(sample, _refusal(data, str(refused)))
                 continue
-            self._note(sample, _sample(sample, data, stored, offset=self.bytes + BLOCK))
+            self._add_row(sample, _sample(sample, data, stored, offset=self.bytes + BLOCK))
             self.samples += 1
             yield from tar_sample(sample.image.key, stored.format, stored.data, sample.label)
         yield bytes(2 * BLOCK + -(self.bytes + 2 * BLOCK) % RECORD)
 
-    def _note(self, sample: PlannedSample, outcome: dict[str, Any]) -> None:
+    def _add_row(self, sample: PlannedSample, outcome: dict[str, Any]) -> None:
         image = sample.image
         common = {
             "key": image.key,
@@ -188,7 +188,7 @@ def tar_sample(key: str, format: str, image: bytes, label: int) -> tuple[bytes, 
     Everything but names, sizes and content is constant, so that equal samples make equal tars.
 
     Args:
-        key: both members' name, short of its extension.
+        key: both members' name, short of its extension; `stages.sources` sees that it fits.
         format: of the image, JPEG or PNG.
         image: encoded.
         label: becomes a text of digits.

@@ -16,7 +16,10 @@ IMAGE_SUFFIXES = frozenset(
     ["jpg", "jpeg", "png", "bmp", "gif", "webp", "tif", "tiff", "ppm", "pgm"]
 )
 _ILSVRC_NAME = re.compile(r"n\d{8}_\d+|ILSVRC2012_val_\d{8}")
-_LONGEST_NAME = 80  # a tar header holds 100 bytes
+_LONGEST_NAME = 80
+_KEY = re.compile(
+    r"[A-Za-z0-9_-]{1,96}"
+)  # a tar's header holds 100 bytes: .jpg or .cls comes after it
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +111,19 @@ def make_source(
         known: what is known of the classes by their keys; one that is not in it has its key for words.
 
     Raises:
-        PipelineError: a split without images, a validation class without training images, or two images
-            of one name.
+        PipelineError: a split without images, a validation class without training images, two images of
+            one name, or a name that is not fit for a tar.
     """
     images = tuple(images)
     present: dict[str, set[str]] = {"train": set(), "val": set()}
     names: dict[str, set[str]] = {"train": set(), "val": set()}
     for image in images:
         present[image.split].add(image.synset)
+        if _KEY.fullmatch(image.key) is None:
+            raise PipelineError(
+                f"{folder} has a {image.split} image called {image.key!r}, which fits into no shard",
+                "name it with 1 to 96 letters of English, digits, - and _",
+            )
         if image.key in names[image.split]:
             raise PipelineError(
                 f"{folder} has two {image.split} images called {image.key}",

@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
 from stages.dataset import Dataset
 from stages.sources import check_source, fingerprint, open_source
 from stages.storage import open_folder
@@ -20,6 +24,20 @@ def test_a_data_set_without_its_manifest_is_refused(dataset: Dataset, tmp_path: 
     refused_at_once(tmp_path, r"has no manifest\.parquet", "copy the data set's folder again")
     (tmp_path / "manifest.parquet").write_bytes(b"PAR1")
     refused(tmp_path, "is damaged", "copy the data set's folder again")
+
+
+@pytest.mark.parametrize("key", ["x" * 97, "café", "a/b", "a.b", ""])
+def test_a_key_that_fits_into_no_tar_is_refused(dataset: Dataset, tmp_path: Path, key: str) -> None:
+    (tmp_path / "dataset.json").write_bytes((dataset.root / "dataset.json").read_bytes())
+    manifest = pq.read_table(dataset.root / "manifest.parquet")
+    for name, problem in (("x" * 96, None), (key, f"image called {key!r}, which fits into no")):
+        keys = pa.array([name, *manifest["key"].to_pylist()[1:]])
+        column = manifest.schema.get_field_index("key")
+        pq.write_table(manifest.set_column(column, "key", keys), tmp_path / "manifest.parquet")
+        if problem is None:
+            assert name in {image.key for image in open_source(tmp_path).images}
+        else:
+            refused(tmp_path, problem, "1 to 96 letters")
 
 
 def test_archives_in_an_object_store(boxed_source: Path, originals: Originals) -> None:
