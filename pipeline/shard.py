@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Options:
     """Make WebDataset shards of images in whatever form they are at hand: shuffled as a whole, with a
     manifest, readable by webdataset and timm. Stopped or killed, the same command goes on where it was;
-    for a finished data set it makes anew the shards that are missing from it."""
+    for a finished data set it makes anew the shards that are missing from it or were cut short."""
 
     source: Annotated[str, tyro.conf.Positional]
     """Folder that holds the images (path or URL)."""

@@ -315,6 +315,12 @@ def test_only_missing_shards_of_a_finished_data_set_are_made_anew(
     assert shard(found, tmp_path / "data", shard_bytes=50_000) == info
     assert contents(tmp_path / "data") == whole
     assert (tmp_path / "data" / "train-000000.tar").stat() == untouched
+    # Cut short, as it is too where a run was killed before it saw that a shard came out differently.
+    with (tmp_path / "data" / "train-000001.tar").open("r+b") as file:
+        file.truncate(20_000)
+    assert shard(found, tmp_path / "data", shard_bytes=50_000) == info
+    assert contents(tmp_path / "data") == whole
+    assert (tmp_path / "data" / "train-000000.tar").stat() == untouched
     with pytest.raises(PipelineError, match="made with other options"):
         shard(found, tmp_path / "data", shard_bytes=60_000)
 

@@ -6,6 +6,7 @@ and its images are written as they are, to be found again by their places. It ta
 more until the data set is finished.
 """
 
+import hashlib
 import io
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -60,7 +61,7 @@ def spool(
 
     Args:
         folder: of the data set that is being made; what is there from an earlier run is used.
-        tasks: all shards.
+        tasks: of the shards.
         run: who reads.
         progress: called with how many images are done, and of how many.
 
@@ -73,7 +74,7 @@ def spool(
     files: dict[tuple[Folder, str], list[ParquetRow]] = defaultdict(list)
     for row in _rows(tasks):
         files[row.folder, row.file].append(row)
-    layouts = {f"{WORK}/spool/{n:06d}": tuple(rows) for n, rows in enumerate(files.values())}
+    layouts = {f"{WORK}/spool/{_digest(rows)}": tuple(rows) for rows in files.values()}
     copies: dict[ParquetRow, Spooled] = {}
     for name, ends in run(_lay_out, [_Task(folder, *layout) for layout in layouts.items()]):
         for row, start, end in zip(layouts[name], [0, *ends], ends, strict=False):
@@ -96,6 +97,11 @@ def _rows(tasks: Sequence[ShardTask]) -> list[ParquetRow]:
     locations = (sample.image.location for task in tasks for sample in task.shard.samples)
     rows = (location for location in locations if isinstance(location, ParquetRow))
     return sorted(rows, key=lambda row: (row.file, row.row_group, row.row))
+
+
+def _digest(rows: Sequence[ParquetRow]) -> str:
+    """Names a copy by what is in it: other shards may be missing the next time."""
+    return hashlib.sha256("\n".join(row.origin("") for row in rows).encode()).hexdigest()[:16]
 
 
 def _lay_out(task: _Task) -> tuple[str, list[int]]:

@@ -70,7 +70,8 @@ def shard(
 ) -> DatasetInfo:
     """Write a source as a data set folder, or go on with one that was begun.
 
-    Called for a finished folder it makes anew the shards that are missing from it, and no others.
+    Called for a finished folder it makes anew the shards that are missing from it or were cut short, and
+    no others.
 
     Args:
         source: from `stages.sources.open_source`.
@@ -315,16 +316,18 @@ def _remove_work(folder: Folder) -> None:
 def _repair(
     folder: Folder, identity: str, tasks: Sequence[ShardTask], run: Runner, progress: Progress
 ) -> None:
-    """Make the shards anew that are missing from a finished data set."""
+    """Make the shards anew that are missing from a finished data set, or not of their size."""
     info = read_info(folder)
     if info.plan != identity:
         raise PipelineError(
             f"{folder} is a data set of another source or made with other options",
             "name another folder, or delete that one",
         )
-    present = folder.children()
-    missing = [task for task in tasks if task.shard.name not in present]
+    present = folder.list()
+    whole = {file.name for file in info.shards if present.get(file.name) == file.bytes}
+    missing = [task for task in tasks if task.shard.name not in whole]
     with _alone_in(folder):
+        missing = spool(folder, missing, run, functools.partial(progress, "images laid out"))
         for done, (written, _) in enumerate(run(write_shard, missing), 1):
             if written not in info.shards:
                 folder.remove(written.name)

@@ -181,5 +181,22 @@ def test_shuffled_shards_read_each_row_group_once(originals: Originals, tmp_path
     assert all(".parquet:" in name for name in rows["source"].to_pylist())
 
 
+def test_a_missing_shard_reads_each_row_group_once(originals: Originals, tmp_path: Path) -> None:
+    _write_both(tmp_path / "source", originals)
+    size = sum(path.stat().st_size for path in (tmp_path / "source").rglob("*.parquet"))
+    found = open_source(tmp_path / "source")
+    shard(found, tmp_path / "data")
+    shards = sorted((tmp_path / "data").glob("*.tar"))
+    whole = {path.name: path.read_bytes() for path in shards}
+    # One after the other: what was laid out for a shard is not taken for another's.
+    for path in shards:
+        path.unlink()
+        before = _bytes_read()
+        shard(found, tmp_path / "data")
+        assert _bytes_read() - before < 3 * size  # source and copies
+        assert path.read_bytes() == whole[path.name]
+    assert verify(tmp_path / "data") == []
+
+
 def _bytes_read() -> int:
     return int(Path("/proc/self/io").read_text().split()[1])
