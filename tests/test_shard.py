@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 
 from stages.dataset import Box, Dataset, is_dataset
 from stages.errors import PipelineError
-from stages.shard import Resize, shard
+from stages.shard import PRELOAD, Resize, shard
 from stages.sources import open_source
 from stages.workers import processes
 from tests.conftest import command
@@ -97,15 +97,11 @@ def test_timm_reads_the_shards(dataset: Dataset) -> None:
             assert (pixels == np.asarray(expected)).all()
 
 
-def test_the_bytes_depend_on_source_and_seed_and_not_on_the_workers(
-    source: Path, tmp_path: Path
-) -> None:
+def test_the_seed_changes_the_order_and_not_the_content(source: Path, tmp_path: Path) -> None:
     found = open_source(source)
     shard(found, tmp_path / "a", shard_bytes=50_000)
-    shard(found, tmp_path / "b", shard_bytes=50_000, run=processes(2))
-    shard(found, tmp_path / "c", shard_bytes=50_000, seed=1)
-    assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    first, other = Dataset(tmp_path / "a"), Dataset(tmp_path / "c")
+    shard(found, tmp_path / "b", shard_bytes=50_000, seed=1)
+    first, other = Dataset(tmp_path / "a"), Dataset(tmp_path / "b")
     assert first.info.digest == other.info.digest
     assert first.samples("train").keys != other.samples("train").keys
 
@@ -142,6 +138,7 @@ FATES = {
     "gif": ("converted", ["gif"]),
     "bmp": ("converted", ["bmp"]),
     "webp": ("converted", ["webp"]),
+    "ppm": ("converted", ["ppm"]),
     "truncated": ("refused", "truncated or damaged"),
     "cut_in_header": ("refused", "not an image"),
     "empty": ("refused", "empty"),
@@ -179,6 +176,7 @@ def odd_files() -> dict[str, bytes]:
         "gif": encoded(image, "GIF"),
         "bmp": encoded(image, "BMP"),
         "webp": encoded(image, "WEBP", lossless=True),
+        "ppm": encoded(image, "PPM"),
         "truncated": plain[: len(plain) // 2],
         "cut_in_header": plain[:100],
         "empty": b"",
@@ -199,16 +197,20 @@ def folder_of(files: dict[str, bytes], root: Path) -> Path:
     return root
 
 
-def test_every_odd_file_has_its_fate(tmp_path: Path) -> None:
+@pytest.mark.parametrize("resize", [None, Resize(32)])
+def test_every_odd_file_has_its_fate(tmp_path: Path, resize: Resize | None) -> None:
     files = odd_files()
-    info = shard(open_source(folder_of(files, tmp_path / "source")), tmp_path / "data")
+    source = open_source(folder_of(files, tmp_path / "source"))
+    info = shard(source, tmp_path / "data", resize=resize)
     rows = {row["source"]: row for row in manifest_of(tmp_path / "data") if row["split"] == "train"}
     rejects = pq.read_table(tmp_path / "data" / "rejects.parquet").to_pylist()
     reasons = {row["source"]: row for row in rejects}
     assert rows.keys() | reasons.keys() == {f"train/n01440764/{name}.JPEG" for name in files}
     samples = Dataset(tmp_path / "data").samples("train")
     stored = {key: samples.read(index) for index, key in enumerate(samples.keys)}
-    for name, (fate, noted) in FATES.items():
+    for name, (plain_fate, noted) in FATES.items():
+        # What is noted of a file is the same where it is made smaller.
+        fate = "resized" if resize is not None and plain_fate != "refused" else plain_fate
         source, digest = f"train/n01440764/{name}.JPEG", hashlib.sha256(files[name]).hexdigest()
         if fate == "refused":
             assert (reasons[source]["reason"], reasons[source]["original_sha256"]) == (
@@ -225,16 +227,65 @@ def test_every_odd_file_has_its_fate(tmp_path: Path) -> None:
             assert row["original_sha256"] is None
         else:
             assert row["original_sha256"] == digest
-            assert row["mode"] == "RGB"
+            assert row["mode"] == ("L" if "grayscale" in noted else "RGB")
             before, after = (
-                np.asarray(Image.open(io.BytesIO(image)).convert("RGB"), np.float32)
-                for image in (files[name], data)
+                Image.open(io.BytesIO(image)).convert("RGB") for image in (files[name], data)
             )
-            assert np.abs(after - before).mean() < 6, name
-    counted = Counter(fate for fate, _ in FATES.values())
-    counted["kept"] += 1  # the validation image
-    assert info.fates == {"resized": 0, **counted}
+            difference = np.asarray(after, np.float32) - np.asarray(before.resize(after.size))
+            assert np.abs(difference).mean() < 6, name
+    counted = Counter(row["fate"] for row in manifest_of(tmp_path / "data"))
+    assert info.fates == {
+        "kept": 0,
+        "converted": 0,
+        "resized": 0,
+        "refused": len(rejects),
+        **counted,
+    }
     assert info.flags["png"] == 2
+
+
+def test_workers_and_interruptions_leave_no_trace(tmp_path: Path) -> None:
+    """Of files that are kept, converted, made smaller and refused."""
+    files = odd_files()
+    for name, format in (("plain", "JPEG"), ("png", "PNG")):
+        small = io.BytesIO()
+        Image.open(io.BytesIO(files[name])).resize((48, 40)).save(small, format)
+        files[f"small_{name}"] = small.getvalue()
+    found = open_source(folder_of(files, tmp_path / "source"))
+    options = {"shard_bytes": 5_000, "resize": Resize(64)}
+    info = shard(found, tmp_path / "alone", **options)
+    assert all(info.fates.values())
+    assert len(info.shards) > 4
+    shard(found, tmp_path / "together", **options, run=processes(2, PRELOAD))
+    assert contents(tmp_path / "together") == contents(tmp_path / "alone")
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(what: str, done: int, of: int) -> None:
+        raise StoppedError
+
+    for _ in range(2):
+        with pytest.raises(StoppedError):
+            shard(found, tmp_path / "stopped", **options, progress=stop)
+    assert not is_dataset(tmp_path / "stopped")
+    shard(found, tmp_path / "stopped", **options)
+    assert contents(tmp_path / "stopped") == contents(tmp_path / "alone")
+
+
+def test_netpbm_files_are_a_source(tmp_path: Path) -> None:
+    colour = Image.open(io.BytesIO(odd_files()["png"]))
+    for split in ("train", "val"):
+        folder = tmp_path / "source" / split / "n01440764"
+        folder.mkdir(parents=True)
+        colour.save(folder / "colour.ppm")
+        colour.convert("L").save(folder / "grey.pgm")
+    info = shard(open_source(tmp_path / "source"), tmp_path / "data")
+    assert info.fates == {"kept": 0, "converted": 4, "resized": 0, "refused": 0}
+    rows = {row["source"]: row for row in manifest_of(tmp_path / "data")}
+    noted = {Path(name).name: (row["mode"], row["flags"]) for name, row in rows.items()}
+    assert noted == {"colour.ppm": ("RGB", ["ppm"]), "grey.pgm": ("L", ["grayscale", "ppm"])}
+    assert {row["format"] for row in rows.values()} == {"JPEG"}
 
 
 def test_a_png_that_says_so_is_kept(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@
 | JPEG or PNG whose EXIF cannot be read            | kept      | exif-broken            |
 | PNG, 8 bits, grey or colour, and named .png      | kept      | grayscale, if so       |
 | JPEG, CMYK or YCCK                               | converted | cmyk                   |
-| PNG, GIF, BMP, WEBP or TIFF under another name   | converted | its format             |
+| PNG under another name                           | converted | png                    |
+| GIF, BMP, WEBP, TIFF, PPM or PGM                 | converted | its format, ppm of PGM |
 | PNG with a palette or transparency               | converted | png                    |
 | empty                                            | refused   | empty                  |
 | a web page                                       | refused   | HTML                   |
@@ -40,7 +41,7 @@ from PIL import ExifTags, Image
 import stages.images  # noqa: F401 - sets the limit of pixels
 from stages.dataset import Fate
 
-READABLE = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
+READABLE = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 CONVERTED_QUALITY = 95
 # What only resizing imports, and takes seconds: for `stages.workers.processes`.
 PRELOAD = ("torch",)
@@ -120,16 +121,15 @@ def prepare(
     # Pillow opens a JPEG that holds several pictures as MPO; the first is what any decoder sees.
     format = "JPEG" if image.format == "MPO" else str(image.format)
     wanted = "PNG" if name.lower().endswith(".png") else "JPEG"
-    flags = _flags(image, format)
+    plain = image.mode in ("L", "RGB") and "transparency" not in image.info
+    fits = plain and format in ("JPEG", wanted)
+    flags = _flags(image, format, fits)
     if resize is not None and min(image.size) > resize.short_side:
         return replace(_resized(image, resize, measure), flags=flags)
-    plain = image.mode in ("L", "RGB") and "transparency" not in image.info
-    if plain and format in ("JPEG", wanted):
+    if fits:
         if check_pixels or not data.endswith(_END[format]):
             _decode(image)
         return Stored(data, "kept", flags, *image.size, format, image.mode)
-    if format != "JPEG":
-        flags = tuple(sorted({*flags, format.lower()}))
     pixels = _decode(image)
     encoded = _encoded(pixels, wanted, CONVERTED_QUALITY, subsampling="4:4:4")
     return Stored(encoded, "converted", flags, *pixels.size, wanted, pixels.mode)
@@ -158,8 +158,8 @@ def _open(data: bytes) -> Image.Image:
     return image
 
 
-def _flags(image: Image.Image, format: str) -> tuple[str, ...]:
-    found = []
+def _flags(image: Image.Image, format: str, fits: bool) -> tuple[str, ...]:
+    found = [] if fits or format == "JPEG" else [format.lower()]
     if image.mode in _GREY:
         found.append("grayscale")
     if image.mode == "CMYK":
