@@ -8,7 +8,6 @@ import functools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
@@ -68,11 +67,14 @@ def _shard(options: Options) -> None:
     from pipeline.progress import Progress
     from stages.shard import PRELOAD, Resize, shard
     from stages.sources import open_source
+    from stages.storage import open_folder
 
     resize = Resize(options.resize, options.quality) if options.resize else None
     with Progress() as progress:
-        progress.line("shard", f"{options.source} -> {options.destination}")
-        source = open_source(Path(options.source))
+        # Not as they were given: a URL may carry credentials.
+        folders = open_folder(options.source), open_folder(options.destination)
+        progress.line("shard", f"{folders[0]} -> {folders[1]}")
+        source = open_source(options.source)
         progress.line(
             "shard",
             f"{source.form}: {len(source.images):,} images of {len(source.classes)} classes",

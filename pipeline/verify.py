@@ -34,8 +34,12 @@ class Options:
 def _verify(options: Options) -> None:
     # Here and not above: --help needs neither Arrow nor numpy.
     from pipeline.progress import Progress
+    from stages.storage import open_folder
     from stages.verify import verify
 
+    folder = open_folder(
+        options.dataset
+    )  # in messages: a URL as it was given may carry credentials
     with Progress() as progress, runner(options.launcher, options.workers) as run:
         findings = verify(
             options.dataset,
@@ -47,10 +51,10 @@ def _verify(options: Options) -> None:
             progress.line("found", str(finding))
         if findings:
             raise PipelineError(
-                f"{options.dataset} has {len(findings):,} fault{'s' * (len(findings) > 1)}",
+                f"{folder} has {len(findings):,} fault{'s' * (len(findings) > 1)}",
                 "do for each what stands below it, then verify again",
             )
-        progress.line("verify", f"{options.dataset} is whole")
+        progress.line("verify", f"{folder} is whole")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from stages.sources import open_source
 from stages.storage import open_folder
 from stages.verify import verify
 from stages.workers import processes
-from tests.conftest import new_bucket
+from tests.conftest import command, new_bucket
 from tests.test_shard import contents
 
 
@@ -46,6 +46,18 @@ def test_an_object_store_gets_the_same_bytes(source: Path, tmp_path: Path, bucke
     assert {(image.split, image.key) for image in again.images} == {
         (image.split, image.key) for image in found.images
     }
+
+
+def test_the_commands_take_urls(source: Path, tmp_path: Path, bucket: str) -> None:
+    images = bucket.replace("/data?", "/images?")
+    for path in source.iterdir():
+        open_folder(images).write_atomic(path.name, path.read_bytes())
+    for module, arguments in (("shard", (images, bucket)), ("verify", (bucket,))):
+        done = command(f"pipeline.{module}", *arguments, "--workers", 1)
+        assert done.returncode == 0, done.stderr
+        assert "endpoint_override" not in done.stdout  # where credentials may stand, too
+    found = open_source(source)
+    assert read_info(open_folder(bucket)).digest == shard(found, tmp_path / "data").digest
 
 
 def test_a_store_that_keeps_something_else_is_found_out(
