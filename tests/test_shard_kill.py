@@ -20,8 +20,10 @@ from tests.test_shard import contents
 SHARD_BYTES = 20_000
 
 
-def start(source: Path, destination: Path, workers: int) -> subprocess.Popen[str]:
-    options = ["--shard-bytes", str(SHARD_BYTES), "--workers", str(workers)]
+def start(
+    source: Path, destination: Path, workers: int, shard_bytes: int = SHARD_BYTES
+) -> subprocess.Popen[str]:
+    options = ["--shard-bytes", str(shard_bytes), "--workers", str(workers)]
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline.shard", str(source), str(destination), *options],
         cwd=ROOT,
@@ -34,32 +36,34 @@ def start(source: Path, destination: Path, workers: int) -> subprocess.Popen[str
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_killed_at_random_moments(source: Path, tmp_path: Path, workers: int) -> None:
-    shard(open_source(source), tmp_path / "whole", shard_bytes=SHARD_BYTES)
+    one_image = 1  # to a shard: there is enough to do for several runs
+    shard(open_source(source), tmp_path / "whole", shard_bytes=one_image)
     destination = tmp_path / "killed"
     draw = random.Random(workers)
     finished: dict[str, int] = {}
-    for _ in range(4):
-        run = start(source, destination, workers)
-        # Once something is being written, a moment more.
-        while run.poll() is None and not _work(destination):
-            time.sleep(0.005)
-        time.sleep(draw.uniform(0, 0.15 if workers == 1 else 1.0))
+    for _ in range(2):
+        run = start(source, destination, workers, one_image)
+        # Once there is a shard more than the runs before have left, a moment more.
+        while run.poll() is None and len(_work(destination)) <= len(finished):
+            time.sleep(0.002)
+        time.sleep(draw.uniform(0, 0.03))
         children = psutil.Process(run.pid).children(recursive=True) if run.poll() is None else []
         os.kill(run.pid, signal.SIGKILL)
         run.communicate()
         _, alive = psutil.wait_procs(children, timeout=10)
         assert not alive, "workers outlive the command"
-        if is_dataset(destination):
-            break
+        assert not is_dataset(destination), "it ended before it was killed"
         for name, changed in finished.items():
             assert (destination / name).stat().st_mtime_ns == changed, (
                 "a finished shard was touched"
             )
+        left = len(finished)
         finished = {
             name: (destination / name).stat().st_mtime_ns
             for name in (path.name.removesuffix(".jsonl") for path in _work(destination))
         }
-    run = start(source, destination, workers)
+        assert len(finished) > left, "nothing was done between the kills"
+    run = start(source, destination, workers, one_image)
     assert run.wait(120) == 0, run.communicate()
     assert contents(destination) == contents(tmp_path / "whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
