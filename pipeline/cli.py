@@ -11,6 +11,9 @@ import tyro
 
 from stages.errors import PipelineError
 
+# Says, where images are asked for, that those of the project itself are meant.
+EMBEDDED = "embedded"
+
 
 class Options(Protocol):
     """What every command's options have."""

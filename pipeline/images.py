@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import cli
 from pipeline.progress import Progress
 from pipeline.shard import summary
 from pipeline.workspace import Workspace
@@ -16,7 +17,7 @@ from stages.sources import Source, check_source, open_source
 from stages.storage import is_url, open_folder
 from stages.workers import processes
 
-EMBEDDED = f"embedded-{len(embedded.CLASSES)}"
+_PAINTED = f"embedded-{len(embedded.CLASSES)}"
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,10 @@ class Found:
     bytes: int
 
 
-def _embedded(workspace: Workspace, progress: Progress) -> str:
-    source = workspace.sources / EMBEDDED
-    with workspace.lock(EMBEDDED):
+def painted(workspace: Workspace, progress: Progress) -> str:
+    """The folder of the embedded images, which are painted where they are not there yet."""
+    source = workspace.sources / _PAINTED
+    with workspace.lock(_PAINTED):
         if not source.is_dir():
             progress.line("shard", f"painting the embedded images into {source}")
             embedded.generate(source)
@@ -55,7 +57,7 @@ def check(data: str | None) -> None:
     Raises:
         PipelineError: see `stages.sources.check_source`.
     """
-    if data is not None:
+    if data is not None and data != cli.EMBEDDED:
         check_source(data)
 
 
@@ -65,25 +67,30 @@ def find(
     """Look at the images that a command is about.
 
     Args:
-        data: a folder or a URL; None for the embedded images, which are painted if need be.
+        data: a folder or a URL; None or `cli.EMBEDDED` for the embedded images, which are painted if need
+            be.
         workspace: where data sets live.
         progress: for what is said.
-        redo: forget a data set that was made of them before.
+        redo: forget a data set that was made of them before; one that was given as such stays.
 
     Raises:
         PipelineError: see `stages.sources.open_source`.
     """
-    where = data or _embedded(workspace, progress)
-    if is_url(where) and is_dataset(where):
-        return _mirrored(where, workspace, progress, redo)
-    dataset = Path(where).absolute() if is_dataset(where) else workspace.dataset(where)
-    if redo and data != str(dataset):
-        shutil.rmtree(dataset, ignore_errors=True)
+    if data is None or data == cli.EMBEDDED:
+        data = painted(workspace, progress)
+    if is_dataset(data):
+        if is_url(data):
+            return _mirrored(data, workspace, progress, redo)
+        dataset = Path(data.removeprefix("file://")).absolute()
+    else:
+        dataset = workspace.dataset(data)
+        if redo:
+            shutil.rmtree(dataset, ignore_errors=True)
     if is_dataset(dataset):
         progress.line("shard", f"finished before, skipped: {dataset}")
         info = read_info(dataset)
         return Found(dataset, None, info.name, info.counts, len(info.classes), 0)
-    source = open_source(where)
+    source = open_source(data)
     counts = {
         split: sum(image.split == split for image in source.images) for split in ("train", "val")
     }

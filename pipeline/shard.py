@@ -26,7 +26,8 @@ class Options:
     for a finished data set it makes anew the shards that are missing from it or were cut short."""
 
     source: Annotated[str, tyro.conf.Positional]
-    """Folder that holds the images (path or URL)."""
+    """Folder that holds the images (path or URL); the word embedded for the images that the project paints
+    itself, which it keeps in $PIPELINE_WORKSPACE, else ./workspace, and takes from there the next time."""
     destination: Annotated[str, tyro.conf.Positional]
     """Folder to make (path or URL)."""
     launcher: Literal["ray", "inline"] = "inline"
@@ -71,10 +72,15 @@ def _shard(options: Options) -> None:
 
     resize = Resize(options.resize, options.quality) if options.resize else None
     with Progress() as progress:
+        where = options.source
+        if where == cli.EMBEDDED:
+            from pipeline.images import painted
+            from pipeline.workspace import Workspace
+
+            where = painted(Workspace.open(None), progress)
         # Not as they were given: a URL may carry credentials.
-        folders = open_folder(options.source), open_folder(options.destination)
-        progress.line("shard", f"{folders[0]} -> {folders[1]}")
-        source = open_source(options.source)
+        progress.line("shard", f"{open_folder(where)} -> {open_folder(options.destination)}")
+        source = open_source(where)
         progress.line(
             "shard",
             f"{source.form}: {len(source.images):,} images of {len(source.classes)} classes",

@@ -16,6 +16,7 @@ import pytest
 import webdataset
 from PIL import ExifTags, Image
 
+from stages import embedded
 from stages.dataset import Box, Dataset, is_dataset
 from stages.errors import PipelineError
 from stages.shard import PRELOAD, Resize, shard
@@ -479,6 +480,29 @@ def test_ray_tasks_write_the_same_bytes(source: Path, tmp_path: Path) -> None:
     )
     assert too_many.returncode == 2
     assert "999 workers need 999 CPUs" in too_many.stderr
+
+
+def test_the_embedded_images_are_a_source(tmp_path: Path) -> None:
+    painted = tmp_path / "workspace" / "sources" / "embedded-24"
+    embedded.generate(painted, train_per_class=2, val_per_class=1)  # all of them take 10 seconds
+    workspace = {"PIPELINE_WORKSPACE": str(tmp_path / "workspace")}
+    done = command("pipeline.shard", "embedded", tmp_path / "data", "--workers", 1, **workspace)
+    assert done.returncode == 0, done.stderr
+    assert Dataset(tmp_path / "data").info == shard(open_source(painted), tmp_path / "expected")
+
+    missing = command("pipeline.shard", tmp_path / "nowhere", tmp_path / "other")
+    assert missing.returncode == 2
+    assert "say embedded for the embedded images" in missing.stderr
+
+
+@pytest.mark.slow
+def test_the_embedded_images_are_painted_once(tmp_path: Path) -> None:
+    workspace = {"PIPELINE_WORKSPACE": str(tmp_path / "workspace")}
+    for name in ("first", "second"):
+        done = command("pipeline.shard", "embedded", tmp_path / name, **workspace)
+        assert done.returncode == 0, done.stderr
+        assert ("painting" in done.stdout) == (name == "first")
+    assert Dataset(tmp_path / "second").info.counts == {"train": 4800, "val": 600}
 
 
 def test_a_damaged_data_set_says_so(dataset: Dataset, tmp_path: Path) -> None:

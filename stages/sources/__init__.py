@@ -56,7 +56,7 @@ _KNOWN = (
     "ILSVRC/, train/CLASS and val/CLASS folders, Tiny-ImageNet-200, Hugging Face's Parquet files, "
     "WebDataset shards, or CIFAR's or MNIST's files; a .zip must be unpacked first"
 )
-_EMBEDDED = "leave the folder out for the embedded images"
+_EMBEDDED = "say embedded for the embedded images"
 _SAMPLED_FILES = 1000
 
 
