@@ -1,4 +1,4 @@
-"""Do many independent things at once: in this process, or in several. On Ray: `cluster.shard`."""
+"""Do many independent things at once: in processes, or in threads. On Ray: `cluster.shard`."""
 
 import multiprocessing
 import os

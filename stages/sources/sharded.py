@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from stages.dataset import Box, read_info
 from stages.errors import PipelineError
 from stages.sources.locations import Span
+from stages.sources.numbered import UNCHECKED
 from stages.sources.source import Layout, Source, SourceImage, make_source
 from stages.storage import Folder
 
@@ -25,7 +26,8 @@ def _check(folder: Folder) -> None:
 
 
 def _read(folder: Folder) -> Source:
-    classes = {item.synset: item for item in read_info(folder).classes}
+    info = read_info(folder)
+    classes = {item.synset: item for item in info.classes}
     try:
         manifest = pq.ParquetFile(io.BytesIO(folder.read(MANIFEST)))
         boxed = ["boxes"] if "boxes" in manifest.schema_arrow.names else []
@@ -44,7 +46,9 @@ def _read(folder: Folder) -> Source:
         )
         for row in rows
     ]
-    return make_source(folder, LAYOUT.form, images, classes)
+    # What nobody knew of the labels is not known now.
+    form = f"{LAYOUT.form}; {UNCHECKED}" if info.source.endswith(UNCHECKED) else LAYOUT.form
+    return make_source(folder, form, images, classes)
 
 
 LAYOUT = Layout("a data set of this project", _found, _check, _read)

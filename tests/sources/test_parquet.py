@@ -96,12 +96,17 @@ def test_the_layout_of_converted_files(originals: Originals, tmp_path: Path) -> 
 def test_without_synsets_the_order_is_said_to_be_unchecked(
     originals: Originals, tmp_path: Path
 ) -> None:
+    """Also of the data set that is made of it, sharded anew."""
     _write_both(tmp_path, originals, path=lambda image: None)
     found = open_source(tmp_path)
     assert "no image name tells its synset" in found.form
     words = originals.words[originals.synsets[2]]
     assert found.classes[2] == ImageClass("2", None, words)
     assert _contents(tmp_path) == _expected(originals)
+    shard(found, tmp_path / "shards")
+    again = open_source(tmp_path / "shards")
+    assert "no image name tells its synset" in again.form
+    assert again.classes == found.classes
 
 
 def test_labels_in_another_order_than_the_synsets_are_refused(
