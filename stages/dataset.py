@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -193,14 +194,24 @@ class Dataset:
         """The samples of one split, in manifest order."""
         table = pq.read_table(
             self.root / "manifest.parquet",
-            columns=["key", "label", "shard", "offset", "size"],
+            columns=[
+                *("key", "label", "shard", "offset", "size"),
+                *("format", "mode", "width", "height"),
+            ],
             filters=[("split", "=", split)],
         )
         return Samples(self.root, table, self._cache)
 
 
 class Samples:
-    """Random access to the encoded images of one split; safe to share between forked processes."""
+    """Random access to the encoded images of one split; safe to share between forked processes.
+
+    Attributes:
+        keys: of the samples.
+        labels: (samples,).
+        plain_jpegs: (samples,), which are JPEGs in grey or RGB.
+        short_sides: (samples,), pixels.
+    """
 
     def __init__(self, root: Path, table: pa.Table, cache: ShardCache | None = None) -> None:
         self._root, self._cache = root, cache
@@ -211,6 +222,13 @@ class Samples:
         self._shard: NDArray[np.int32] = shards.indices.to_numpy()
         self._places = (self._shard, table["size"].to_numpy(), table["offset"].to_numpy())
         self._files: dict[int, int] = {}
+        jpeg = pc.equal(table["format"], "JPEG")
+        self.plain_jpegs: NDArray[np.bool_] = pc.and_(
+            jpeg, pc.is_in(table["mode"], pa.array(["RGB", "L"]))
+        ).to_numpy()
+        self.short_sides: NDArray[np.int32] = pc.min_element_wise(
+            table["width"], table["height"]
+        ).to_numpy()
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -48,9 +48,7 @@ def decode(data: bytes, name: str, at_least: int | None = None) -> Tensor:
             image.draft("RGB", (at_least, at_least))
         else:
             with suppress(RuntimeError):  # Pillow is asked, too, before an image is called damaged
-                encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-                decoded: Tensor = _image_operators().decode_jpeg(encoded, _RGB)
-                return decoded
+                return _operator(data)
     try:
         pixels = np.array(image.convert("RGB"))
     except OSError as error:
@@ -58,6 +56,19 @@ def decode(data: bytes, name: str, at_least: int | None = None) -> Tensor:
             f"{name} is damaged: {error}", "fetch the archive again, or take the file out"
         ) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def decode_jpeg(data: bytes, name: str) -> Tensor:
+    """Decode what is known to be a JPEG, grey or in colour, whole: as `decode` does, without a look first."""
+    with suppress(RuntimeError):
+        return _operator(data)
+    return decode(data, name)
+
+
+def _operator(data: bytes) -> Tensor:
+    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    decoded: Tensor = _image_operators().decode_jpeg(encoded, _RGB)
+    return decoded
 
 
 def _is_plain(image: Image.Image) -> bool:

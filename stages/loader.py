@@ -7,7 +7,7 @@ So a run that stopped at any step goes on with the very next batch, also at anot
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -22,11 +22,13 @@ from stages.augment.draws import Draws
 from stages.augment.views import Views
 from stages.buffers import Buffers, Handed
 from stages.dataset import Samples
-from stages.decode import centre_square, decode, decode_on
+from stages.decode import centre_square, decode, decode_jpeg, decode_on
 from stages.errors import PipelineError
 from stages.read_ahead import ReadAhead
 from stages.recipe import AreaCrop, Augmentation, ScaleJitter
 from stages.workers import in_threads
+
+T = TypeVar("T")
 
 # A data set that is this small when decoded (bytes) is decoded once and kept.
 KEEP_DECODED = 1 << 30
@@ -74,6 +76,10 @@ class Images:
         self.labels = torch.from_numpy(samples.labels)
         self._square = square
         self._at_least = square or short_side
+        # Those that are decoded whole, which the manifest tells without a look at their headers.
+        self._whole = samples.plain_jpegs & (
+            self._at_least is None or samples.short_sides < 2 * self._at_least
+        )
         self._cache: dict[int, Tensor] = {}
 
     @classmethod
@@ -119,15 +125,17 @@ class Images:
             yield image
 
     def _decoded(self, indices: Sequence[int]) -> Iterator[Tensor]:
-        encoded = ((self.samples.read(i), self.samples.keys[i]) for i in indices)
-        images = (
-            (decode(data, name, self._at_least) for data, name in encoded)
-            if self.device is None
-            else iter(decode_on(self.device, list(encoded)))
-        )
+        images: Iterator[Tensor] = map(self._decode, indices)
+        if self.device is not None:
+            encoded = [(self.samples.read(i), self.samples.keys[i]) for i in indices]
+            images = iter(decode_on(self.device, encoded))
         if self._square is None:
             return images
         return map(functools.partial(centre_square, side=self._square), images)
+
+    def _decode(self, index: int) -> Tensor:
+        data, name = self.samples.read(index), self.samples.keys[index]
+        return decode_jpeg(data, name) if self._whole[index] else decode(data, name, self._at_least)
 
 
 class Batch(NamedTuple):
@@ -252,15 +260,32 @@ def training_batches(
     loaded = _load(
         _TrainingBatches(images, batches, part, recipe, draws, buffers), images, processes
     )
-    return map(_opened, loaded)
+    return map(_Made.opened, loaded)
 
 
-def _opened(batch: Batch) -> Batch:
-    """A batch as `_TrainingBatches` makes it, with its images in reach and in their shape."""
-    images: Tensor | Handed = batch.images
-    if isinstance(images, Handed):
-        images = images.opened()
-    return batch._replace(images=images.movedim(-1, -3))
+class _Made(NamedTuple):
+    """A batch on its way out of a loader process.
+
+    Only memory that is used again comes as it is: each tensor costs a file of its own, an array nothing.
+    """
+
+    images: Tensor | Handed  # (n, crop, crop, 3)
+    labels: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    colour: NDArray[np.float32]
+    distortion: NDArray[np.float32]
+    of: int
+
+    def opened(self) -> Batch:
+        images = self.images.opened() if isinstance(self.images, Handed) else self.images
+        return Batch(
+            images.movedim(-1, -3),
+            torch.from_numpy(self.labels),
+            torch.from_numpy(self.indices),
+            torch.from_numpy(self.colour),
+            torch.from_numpy(self.distortion),
+            self.of,
+        )
 
 
 def evaluation_batches(
@@ -281,11 +306,8 @@ def evaluation_batches(
     return _load(_ViewBatches(images, batches, views), images, processes)
 
 
-class _TrainingBatches(TorchDataset[Batch]):
-    """Makes batch k when asked for it, in whichever process asks.
-
-    Its images are still (n, crop, crop, 3), or `Handed`.
-    """
+class _TrainingBatches(TorchDataset[_Made]):
+    """Makes batch k when asked for it, in whichever process asks."""
 
     def __init__(
         self,
@@ -304,7 +326,7 @@ class _TrainingBatches(TorchDataset[Batch]):
     def __len__(self) -> int:
         return len(self._batches)
 
-    def __getitem__(self, k: int) -> Batch:
+    def __getitem__(self, k: int) -> _Made:
         if self._ahead is not None:
             self._ahead.at(k)
         indices = self._part.of(self._batches[k])
@@ -322,12 +344,12 @@ class _TrainingBatches(TorchDataset[Batch]):
             into.copy_(training_crop(image, self._recipe, draw).movedim(0, -1))
         amount = self._recipe.distortion
         distortions = [draw.distortion(amount) for draw in draws] if amount else []
-        return Batch(
-            cast(Tensor, handed or crops),
-            self._images.labels[indices],
-            torch.from_numpy(indices),
-            torch.from_numpy(np.array([d.colour for d in draws], np.float32).reshape(-1, 3)),
-            torch.from_numpy(np.array(distortions, np.float32).reshape(-1, 6)),
+        return _Made(
+            handed or crops,
+            self._images.samples.labels[indices],
+            indices,
+            np.array([d.colour for d in draws], np.float32).reshape(-1, 3),
+            np.array(distortions, np.float32).reshape(-1, 6),
             len(self._batches[k]),
         )
 
@@ -372,6 +394,11 @@ def _load(
             batch_size=None,
             num_workers=processes,
             prefetch_factor=_PREFETCHED if processes else None,
+            collate_fn=_as_it_is,
             pin_memory=torch.cuda.is_available(),
         )
     )
+
+
+def _as_it_is(batch: T) -> T:
+    return batch

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from numpy.typing import NDArray
 
 from stages import order
 from stages.augment import published
@@ -338,33 +337,14 @@ def test_what_a_seed_means_is_for_good() -> None:
     assert other.distortion(0.5) == pytest.approx([0, 1, 2, 1.17047226, 0.61101466, 1.01150906])
 
 
-def mixing(order: NDArray[np.integer], groups: NDArray[np.integer], batch_size: int) -> float:
-    """How many groups (shards, classes) a batch mixes, in effect.
-
-    The inverse of the chance that two images of one batch are of the same group. A uniformly random
-    order gives about the number of groups; an order that mixes nothing gives 1.
-
-    Args:
-        order: (images,), a permutation.
-        groups: (images,), of each image.
-        batch_size: at least 2 images.
-    """
-    batches = groups[order[: len(order) // batch_size * batch_size]].reshape(-1, batch_size)
-    same = sum(
-        int((counts * (counts - 1)).sum())
-        for counts in (np.unique(batch, return_counts=True)[1] for batch in batches)
-    )
-    return batches.size * (batch_size - 1) / same if same else float("inf")
-
-
 def test_a_larger_buffer_mixes_more_shards_into_a_batch() -> None:
     """40 shards of 250 images, batches of 100."""
     shards = shards_of([250] * 40)
     quality = {
-        buffer: mixing(order.streaming(0, 0, shards, buffer), shards, 100)
+        buffer: order.mixing(order.streaming(0, 0, shards, buffer), shards, 100)
         for buffer in (1, 500, 2000, 5000)
     }
     assert 1.0 <= quality[1] < 1.5
     assert 1.5 < quality[500] < quality[2000] < quality[5000] < 40
     assert quality[2000] == pytest.approx(2000 / 250, rel=0.25)
-    assert mixing(order.indexed(0, 0, 10_000), shards, 100) == pytest.approx(40, rel=0.03)
+    assert order.mixing(order.indexed(0, 0, 10_000), shards, 100) == pytest.approx(40, rel=0.03)
