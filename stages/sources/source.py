@@ -16,10 +16,9 @@ IMAGE_SUFFIXES = frozenset(
     ["jpg", "jpeg", "png", "bmp", "gif", "webp", "tif", "tiff", "ppm", "pgm"]
 )
 _ILSVRC_NAME = re.compile(r"n\d{8}_\d+|ILSVRC2012_val_\d{8}")
+# A tar's header holds 100 bytes, and .jpg or .cls comes after the key.
+_KEY = re.compile(r"[A-Za-z0-9_-]{1,96}")
 _LONGEST_NAME = 80
-_KEY = re.compile(
-    r"[A-Za-z0-9_-]{1,96}"
-)  # a tar's header holds 100 bytes: .jpg or .cls comes after it
 
 
 @dataclass(frozen=True, slots=True)
