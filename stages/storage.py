@@ -312,15 +312,15 @@ def _write_local(path: Path, parts: Iterable[bytes]) -> None:
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         with partial.open("wb") as file:
-            written = begun = 0
+            waiting = 0
             for part in parts:
-                written += file.write(part)
-                if sys.platform == "linux" and written - begun >= _WRITE_BEHIND:
+                waiting += file.write(part)
+                if sys.platform == "linux" and waiting >= _WRITE_BEHIND:
                     file.flush()
-                    # Linux starts to write out what the disk does not have yet, and does not wait for it.
-                    # Of what it has by now nothing is named: that would leave the page cache.
-                    os.posix_fadvise(file.fileno(), begun, 0, os.POSIX_FADV_DONTNEED)
-                    begun = written
+                    # Linux starts to write out what the disk does not have yet, without waiting for it, and
+                    # gives back the memory of what it has: shards are larger than it, and not read soon.
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                    waiting = 0
             file.flush()
             os.fsync(file.fileno())
         partial.rename(path)
