@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import tyro
 
-from stages import order
+from stages.load import order
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def main() -> None:
     orders["indexed"] = order.indexed(0, 0, options.images)
     print(f"{shards[-1] + 1:,} shards, batches of {options.batch}, seed 0, epoch 0")
     print(
-        "| order | shards in a batch, median | mixing (see stages.order.mixing) |\n| --- | --- | --- |"
+        "| order | shards in a batch, median | mixing (see stages.load.order.mixing) |\n| --- | --- | --- |"
     )
     whole = options.images // options.batch * options.batch
     for name, visits in orders.items():

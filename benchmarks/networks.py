@@ -21,7 +21,7 @@ import torchvision
 from torch import Tensor, nn
 
 import models
-from models.layers import LocalResponseNorm
+from models.parts.layers import LocalResponseNorm
 
 NORM_SHAPES = {
     "AlexNet norm1": (96, 55, 55),

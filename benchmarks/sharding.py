@@ -31,13 +31,13 @@ from pathlib import Path
 import tyro
 from PIL import Image
 
+from stages.parallel import processes
 from stages.shard import PRELOAD, SHARD_BYTES, Resize
 from stages.shard.plan import plan
 from stages.shard.write import ShardTask, write_shard
 from stages.sources import TRAIN_ARCHIVE, VAL_ARCHIVE, open_source
 from stages.sources.locations import Span
 from stages.storage import open_folder
-from stages.workers import processes
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,13 @@ import tyro
 
 from cluster.session import session
 from cluster.tune import concurrency, sweep_on_ray
-from pipeline.papers.alexnet import TOY_RECIPE
+from pipeline.papers.alexnet.recipes import TOY_RECIPE
 from stages import embedded
-from stages.ablate import Trial, run_trial
 from stages.journal import Follower
 from stages.shard import shard
 from stages.sources import open_source
 from stages.train import TrainJob
+from stages.trial import Trial, run_trial
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from cluster.session import Resources
 from cluster.train import cpus_per_worker
 from stages.errors import PipelineError
 from stages.evaluate import Net, evaluate_part
-from stages.loader import Part
+from stages.load.loader import Part
 from stages.recipe import Protocol
 
 

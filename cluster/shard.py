@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from cluster.session import Resources
 from stages.errors import PipelineError
-from stages.workers import IN_FLIGHT, Runner
+from stages.parallel import IN_FLIGHT, Runner
 
 T = TypeVar("T")
 R = TypeVar("R")

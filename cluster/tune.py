@@ -14,10 +14,10 @@ from typing import Any
 
 from cluster.session import Resources
 from cluster.train import train_on_ray
-from stages.ablate import Trial, evaluate_trial, run_search, run_trial
 from stages.errors import PipelineError
 from stages.measurement import SearchMetric
 from stages.train import TrainJob
+from stages.trial import Trial, evaluate_trial, run_search, run_trial
 
 
 def concurrency(workers: int, trials_per_gpu: int, resources: Resources) -> int:
@@ -121,7 +121,7 @@ def search_on_ray(
         trials_per_gpu: as for `sweep_on_ray`.
 
     Returns:
-        What each told last (see `stages.ablate.run_search`); infinity of those that never finished an epoch.
+        What each told last (see `stages.trial.run_search`); infinity of those that never finished an epoch.
 
     Raises:
         PipelineError: not even one fits.

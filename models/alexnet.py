@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from models.fidelity import Fidelity
-from models.layers import (
+from models.parts.layers import (
     AlphaConvention,
     CeilConv2d,
     GroupedLinear,

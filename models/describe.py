@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from models.layers import GroupedLinear, WithinMapNorm
+from models.parts.layers import GroupedLinear, WithinMapNorm
 from models.registry import create_on_meta, knobs_of
 
 Pair = tuple[int, int]

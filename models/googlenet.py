@@ -22,7 +22,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from models.fidelity import Fidelity
-from models.layers import LocalResponseNorm, scaled
+from models.parts.layers import LocalResponseNorm, scaled
 from models.registry import check_choice, register
 
 # Table 1: #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj

@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from models.fidelity import Fidelity
-from models.registry import register
-from models.residual import (
+from models.parts.residual import (
     Blocks,
     Pool,
     StrideIn,
@@ -29,6 +28,7 @@ from models.residual import (
     max_pool,
     stage_planes,
 )
+from models.registry import register
 
 
 class PreActBottleneck(Unit):
@@ -84,7 +84,7 @@ class PreActResNet(nn.Module):
         blocks: number of units in conv2_x, conv3_x, conv4_x, conv5_x.
         num_classes: length of the logits.
         stride_in: which convolution of a unit has the stride.
-        pool: the max pool of the stem, see `models.residual.max_pool`.
+        pool: the max pool of the stem, see `models.parts.residual.max_pool`.
         width: multiplier of all hidden channels.
     """
 

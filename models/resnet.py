@@ -28,8 +28,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from models.fidelity import Fidelity
-from models.registry import register
-from models.residual import (
+from models.parts.residual import (
     BasicBlock,
     Blocks,
     Bottleneck,
@@ -43,6 +42,7 @@ from models.residual import (
     max_pool,
     stage_planes,
 )
+from models.registry import register
 
 BLOCKS = {
     18: (2, 2, 2, 2),
@@ -57,7 +57,7 @@ class ResNet(nn.Module):
     """Table 1: a stem, four stages of blocks, global average pool and a linear classifier.
 
     Args:
-        unit: makes one block, see `models.residual.MakeUnit`.
+        unit: makes one block, see `models.parts.residual.MakeUnit`.
         blocks: number of blocks in conv2_x, conv3_x, conv4_x, conv5_x.
         num_classes: length of the logits.
         width: multiplier of all hidden channels.

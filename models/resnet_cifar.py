@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from models.fidelity import Fidelity
+from models.parts.residual import BasicBlock, Shortcut, conv, initialise, make_stage
 from models.registry import register
-from models.residual import BasicBlock, Shortcut, conv, initialise, make_stage
 from models.resnet import DROPOUT, INITIALISATION, NORMALISATION
 
 

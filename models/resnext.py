@@ -21,8 +21,8 @@ is no setting of the paper.
 from typing import TypedDict, Unpack
 
 from models.fidelity import Fidelity
+from models.parts.residual import Blocks, Bottleneck, Pool, Shortcut
 from models.registry import register
-from models.residual import Blocks, Bottleneck, Pool, Shortcut
 from models.resnet import BLOCKS, DROPOUT, INITIALISATION, NORMALISATION, ResNet
 
 

@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.fidelity import Fidelity
+from models.parts.residual import Blocks, Bottleneck, Pool, StrideIn, stage_planes
 from models.registry import register
-from models.residual import Blocks, Bottleneck, Pool, StrideIn, stage_planes
 from models.resnet import BLOCKS, INITIALISATION, NORMALISATION, ResNet
 from models.resnext import group_width
 

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from models.fidelity import Fidelity
-from models.layers import AlphaConvention, LocalResponseNorm, scaled
+from models.parts.layers import AlphaConvention, LocalResponseNorm, scaled
 from models.registry import register
 
 Stages = tuple[tuple[int, ...], ...]

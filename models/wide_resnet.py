@@ -20,8 +20,8 @@ that 68 layers allow, ResNet-50 with conv4_x lengthened as in every deeper ResNe
 from typing import TypedDict, Unpack
 
 from models.fidelity import Fidelity
+from models.parts.residual import Blocks, Bottleneck, Pool
 from models.registry import register
-from models.residual import Blocks, Bottleneck, Pool
 from models.resnet import BLOCKS, DROPOUT, NORMALISATION, ResNet
 
 BLOCKS_68 = (3, 4, 12, 3)

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from models.fidelity import Fidelity
-from models.layers import LocalResponseNorm, Window, map_sides, scaled
+from models.parts.layers import LocalResponseNorm, Window, map_sides, scaled
 from models.registry import register
 
 CHANNELS = {"conv1": 96, "conv2": 256, "conv3": 384, "conv4": 384, "conv5": 256}

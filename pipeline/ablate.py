@@ -11,13 +11,14 @@ from typing import Literal
 
 from tyro.conf import OmitArgPrefixes
 
-from pipeline import cli, papers
-from pipeline.claims import CLAIMS
-from pipeline.paper import Paper, Profile
+from pipeline import papers
+from pipeline.engine import command_line as cli
+from pipeline.papers import CLAIMS
 from stages.claim import Claim, recipe_of
 from stages.errors import PipelineError
 from stages.execution import Execution
 from stages.measurement import SearchMetric
+from stages.paper import Paper, Profile
 from stages.recipe import Protocol, Recipe
 
 
@@ -155,7 +156,7 @@ def _ablate(options: Options) -> None:
         )
     arms = arms_of(claims, options.profile, options.seeds)
     # Here and not above: --help and a misspelt claim need no torch.
-    from pipeline.sweep import sweep
+    from pipeline.flows.ablate import sweep
 
     sweep(claims, arms, options)
 

@@ -8,8 +8,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import cli
-from pipeline.workspace import Workspace
+from pipeline.engine import command_line as cli
+from pipeline.engine.workspace import Workspace
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from pipeline import cli, papers
-from pipeline.paper import Profile
+from pipeline import papers
+from pipeline.engine import command_line as cli
 from stages.errors import PipelineError
+from stages.paper import Profile
 from stages.recipe import Augmentation, Optimiser, Protocol, Recipe
 
 # Of the papers' own 224-pixel networks.
@@ -121,7 +122,7 @@ def _evaluate(options: Options) -> None:
         raise PipelineError(
             f"there is no file of weights at {options.weights}", "correct --weights"
         )
-    from pipeline.testing import test_network  # imports torch
+    from pipeline.flows.evaluate import test_network
 
     test_network(options, protocols, scales, own=own)
 

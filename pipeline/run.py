@@ -10,11 +10,12 @@ from typing import Literal
 
 from tyro.conf import OmitArgPrefixes
 
-from pipeline import cli, papers
-from pipeline.paper import Paper, Profile
+from pipeline import papers
+from pipeline.engine import command_line as cli
 from stages.devices import peak
 from stages.errors import PipelineError
 from stages.execution import Execution
+from stages.paper import Paper, Profile
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def check(options: Options) -> tuple[Paper, ...]:
 
 def _run(options: Options) -> None:
     found = check(options)
-    from pipeline.reproduce import reproduce  # imports torch; --help and a misspelt year must not
+    from pipeline.flows.run import reproduce
 
     reproduce(found, options)
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from pipeline import cli
-from stages.workers import Runner, processes
+from pipeline.engine import command_line as cli
+from stages.parallel import Runner, processes
 
 if TYPE_CHECKING:
     from stages.dataset import DatasetInfo
@@ -52,7 +52,7 @@ class Options:
 def runner(
     launcher: Literal["ray", "inline"], workers: int | None, preload: Sequence[str] = ()
 ) -> Iterator[Runner]:
-    """Who does the work that a command line asks for; ``preload`` as for `stages.workers.processes`."""
+    """Who does the work that a command line asks for; ``preload`` as for `stages.parallel.processes`."""
     if launcher == "inline":
         yield processes(workers or os.cpu_count() or 1, preload)
         return
@@ -65,7 +65,7 @@ def runner(
 
 def _shard(options: Options) -> None:
     # Here and not above: --help needs neither Arrow nor numpy.
-    from pipeline.progress import Progress
+    from pipeline.engine.progress import Progress
     from stages.shard import PRELOAD, Resize, shard
     from stages.sources import open_source
     from stages.storage import open_folder
@@ -74,8 +74,8 @@ def _shard(options: Options) -> None:
     with Progress() as progress:
         where = options.source
         if where == cli.EMBEDDED:
-            from pipeline.images import painted
-            from pipeline.workspace import Workspace
+            from pipeline.engine.data import painted
+            from pipeline.engine.workspace import Workspace
 
             where = painted(Workspace.open(None), progress)
         # Not as they were given: a URL may carry credentials.

@@ -6,7 +6,7 @@ python -m pipeline.timeline
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import cli
+from pipeline.engine import command_line as cli
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Options:
 
 
 def _run(options: Options) -> None:
-    from pipeline.progress import Progress
-    from pipeline.reproduce import draw, open_tracker
-    from pipeline.workspace import Workspace
+    from pipeline.engine.progress import Progress
+    from pipeline.engine.workspace import Workspace
+    from pipeline.flows.run import draw, open_tracker
 
     workspace = Workspace.open(options.workspace)
     if options.tracking_uri is None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from pipeline import cli
+from pipeline.engine import command_line as cli
 from pipeline.shard import runner
 from stages.errors import PipelineError
 
@@ -33,13 +33,11 @@ class Options:
 
 def _verify(options: Options) -> None:
     # Here and not above: --help needs neither Arrow nor numpy.
-    from pipeline.progress import Progress
+    from pipeline.engine.progress import Progress
+    from stages.shard.verify import verify
     from stages.storage import open_folder
-    from stages.verify import verify
 
-    folder = open_folder(
-        options.dataset
-    )  # in messages: a URL as it was given may carry credentials
+    folder = open_folder(options.dataset)  # for messages: a URL as given may carry credentials
     with Progress() as progress, runner(options.launcher, options.workers) as run:
         findings = verify(
             options.dataset,

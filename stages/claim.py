@@ -1,7 +1,7 @@
 """What a paper claims, as data that can be tested: pairs of recipes that differ in the one thing.
 
 A claim has two arms, trained with the same seeds on the same data, and a rule that turns their difference
-into a verdict (`stages.verdict`). Pure data: importing this module imports no torch.
+into a verdict (`stages.ledger.verdict`). Pure data: importing this module imports no torch.
 """
 
 import dataclasses

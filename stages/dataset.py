@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from stages.cache import ShardCache
 from stages.errors import PipelineError
+from stages.load.cache import ShardCache
+from stages.load.image_file import PLAIN_MODES
 from stages.storage import Folder, open_folder
 
 SCHEMA_VERSION = 2
@@ -222,9 +223,8 @@ class Samples:
         self._shard: NDArray[np.int32] = shards.indices.to_numpy()
         self._places = (self._shard, table["size"].to_numpy(), table["offset"].to_numpy())
         self._files: dict[int, int] = {}
-        jpeg = pc.equal(table["format"], "JPEG")
         self.plain_jpegs: NDArray[np.bool_] = pc.and_(
-            jpeg, pc.is_in(table["mode"], pa.array(["RGB", "L"]))
+            pc.equal(table["format"], "JPEG"), pc.is_in(table["mode"], pa.array(PLAIN_MODES))
         ).to_numpy()
         self.short_sides: NDArray[np.int32] = pc.min_element_wise(
             table["width"], table["height"]
@@ -297,7 +297,7 @@ def is_dataset(root: Path | str) -> bool:
 def mirror(url: str, root: Path, limit: int | None = None) -> int:
     """Make, or set anew, a folder through which a data set in an object store is read.
 
-    It holds all but the shards; those come when they are read from, see `stages.cache`.
+    It holds all but the shards; those come when they are read from, see `stages.load.cache`.
 
     Args:
         url: of the data set.

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.weights import load_network
-from stages.augment.colour import Normalise
-from stages.augment.views import Views
 from stages.dataset import Dataset
 from stages.errors import PipelineError
 from stages.files import write_atomically
-from stages.loader import ALONE, Images, Part, evaluation_batches
+from stages.load.augment.colour import Normalise
+from stages.load.loader import ALONE, Images, Part, evaluation_batches
 from stages.recipe import Protocol, Recipe
+from stages.tasks.classification.protocols import Views
 
 TOP = 5
 # Views of a batch are tested together; so many images' views fit beside the network in a few GB.
@@ -64,7 +64,8 @@ class Net:
         recipe: says what its tests show it.
         weights: file of its weights; None for those in a library's own cache.
         weight: what its probabilities count beside those of an ensemble's other networks.
-        foreign: name of a network that was not trained here (see `models.foreign`); of the recipe,
+        foreign: name of a network that was not trained here (see `models.pretrained.libraries`); of the
+            recipe,
             only the lengths of the augmentation and the test scales then count.
     """
 
@@ -211,7 +212,7 @@ def _open(
     net: Net, dataset: Dataset, device: torch.device
 ) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
     if net.foreign:
-        from stages.foreign import open_network  # torchvision and timm take seconds to import
+        from stages.tasks.classification.pretrained import open_network
 
         return open_network(net.foreign, net.weights, dataset.info.classes, device)
     assert net.weights is not None

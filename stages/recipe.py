@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-# How a trained network is tested; `stages.augment.views` says what each one sees.
+# How a trained network is tested; `stages.tasks.classification.protocols` says what each one sees.
 Protocol = Literal[
     "centre_crop",
     "ten_crop",

@@ -26,9 +26,8 @@ from stages.errors import PipelineError
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _READ_AHEAD = 4 << 20  # bytes a request, where a file in an object store is read in order
 _OPEN_FILES = 64
-_WRITE_BEHIND = (
-    16 << 20
-)  # bytes after which the disk is set to work, so that a sync has little left
+# Bytes of a file after which the disk is set to work, so that the sync at its end has little left.
+_WRITE_BEHIND = 16 << 20
 
 
 def is_url(where: str) -> bool:

@@ -27,18 +27,18 @@ from torch.optim.swa_utils import AveragedModel
 import models
 from models.weights import Provenance, load_network, save_weights
 from models.zfnet import renormalise_after_step
-from stages import checkpoint, optim
-from stages.augment.colour import Normalise
-from stages.augment.views import Views
 from stages.dataset import Dataset
 from stages.errors import PipelineError
 from stages.evaluate import answers, default_device, hits, predict
 from stages.execution import Execution
 from stages.files import write_atomically
-from stages.initialisation import PairedInitialisation
 from stages.journal import Journal
-from stages.loader import ALONE, Batch, Images, Part, steps_per_epoch, training_batches
+from stages.load.augment.colour import Normalise
+from stages.load.loader import ALONE, Batch, Images, Part, steps_per_epoch, training_batches
 from stages.recipe import Recipe
+from stages.tasks.classification.protocols import Views
+from stages.training import checkpoint, optim
+from stages.training.initialisation import PairedInitialisation
 
 # A loss this close to that of guessing has not left it.
 STARTED = 0.99

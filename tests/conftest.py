@@ -17,7 +17,7 @@ import pytest
 import torch
 from pyarrow.fs import FileSystem
 
-from pipeline.papers.alexnet import TOY_RECIPE
+from pipeline.papers.alexnet.recipes import TOY_RECIPE
 from stages import embedded
 from stages.dataset import Dataset
 from stages.recipe import Recipe

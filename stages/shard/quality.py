@@ -17,7 +17,7 @@
 | anything else that is no image                   | refused   | not an image           |
 | an image whose pixels end early or do not decode | refused   | truncated or damaged   |
 | one pixel wide or high                           | refused   | one pixel wide or high |
-| more pixels than `stages.images` decodes         | refused   | too large              |
+| more pixels than `stages.load.image_file` decodes         | refused   | too large              |
 | 16 bits or floating point                        | refused   | pixels of mode ...     |
 
 Kept means the original bytes. A turned image is not turned upright: nobody's training did, from Caffe to
@@ -28,7 +28,7 @@ plain JPEG decoder expects.
 
 Whether the pixels decode is found out only where there is reason to doubt it, that is, where the file
 does not close with its format's end marker; decoding everything would take ten times as long as the
-sharding. ``check_pixels`` does it all the same, and so does `stages.verify` afterwards.
+sharding. ``check_pixels`` does it all the same, and so does `stages.shard.verify` afterwards.
 """
 
 import io
@@ -38,12 +38,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import ExifTags, Image
 
-import stages.images  # noqa: F401 - sets the limit of pixels
+import stages.load.image_file  # noqa: F401 - sets the limit of pixels
 from stages.dataset import Fate
 
 READABLE = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 CONVERTED_QUALITY = 95
-# What only resizing imports, and takes seconds: for `stages.workers.processes`.
+# What only resizing imports, and takes seconds: for `stages.parallel.processes`.
 PRELOAD = ("torch",)
 SMALLEST_SIDE = 2
 

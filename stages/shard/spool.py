@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stages.parallel import Runner
 from stages.shard.plan import PlannedSample
 from stages.shard.write import WORK, ShardTask
 from stages.sources.locations import Location, ParquetRow, Span
 from stages.storage import Folder
-from stages.workers import Runner
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from stages.dataset import (
     read_info,
 )
 from stages.errors import PipelineError
+from stages.parallel import Runner, alone
 from stages.shard.plan import SHARD_BYTES, PlannedShard, fingerprint, plan
 from stages.shard.quality import Resize
 from stages.shard.spool import spool, spooled_bytes
@@ -42,7 +43,6 @@ from stages.shard.statistics import pixel_statistics
 from stages.shard.write import WORK, ShardTask, read_rows, rows_name, write_shard
 from stages.sources import Source
 from stages.storage import Folder, open_folder
-from stages.workers import Runner, alone
 
 # More refused files than this are no accident of a few images but a source that was damaged on its way.
 MOST_REFUSED = 10

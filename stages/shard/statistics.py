@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from stages.dataset import Statistics
 from stages.errors import PipelineError
+from stages.parallel import Runner
 from stages.shard.write import WORK
 from stages.storage import Folder
-from stages.workers import Runner
 
 # The shards' order is random, so the first images are a fair sample; for ILSVRC's 1.28 million they leave
 # the mean of a pixel within about 0.7 grey levels.
@@ -107,7 +107,7 @@ def _sum(task: _Task) -> _Sums:
 
 def _add_up(task: _Task) -> _Sums:
     # Here and not above: torch takes seconds to import, and writing shards does not need it.
-    from stages.decode import centre_square, decode
+    from stages.load.decode import centre_square, decode
 
     pixels = np.zeros((3, task.side, task.side), np.int64)
     products = np.zeros((3, 3), np.int64)

@@ -6,7 +6,7 @@ from torchvision.models import alexnet as torchvision_alexnet
 
 import models
 from models.alexnet import AlexNet
-from models.layers import LocalResponseNorm
+from models.parts.layers import LocalResponseNorm
 
 LAYER_TABLE = {  # fact: channels, side, parameters; NIPS 2012 §3.5
     "conv1": (96, 55, 34_944),

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from torch import Tensor, nn
 
 import models
-from models.caffe import CaffeLayer, read_caffemodel, read_mean_image
-from models.caffe_releases import RELEASES, Report, load_caffemodel
+from models.pretrained.caffe import RELEASES, Report, load_caffemodel
+from models.pretrained.caffemodel import CaffeLayer, read_caffemodel, read_mean_image
 
 # ---- protobuf's wire format, written
 

@@ -11,8 +11,8 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models.foreign import load_foreign
-from models.preprocessing import Preprocessing
+from models.pretrained.libraries import load_foreign
+from models.pretrained.preprocessing import Preprocessing
 
 IMAGENET = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 

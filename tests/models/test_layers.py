@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import CeilConv2d, GroupedLinear, LocalResponseNorm, WithinMapNorm
+from models.parts.layers import CeilConv2d, GroupedLinear, LocalResponseNorm, WithinMapNorm
 
 ALEXNET = {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 2.0}
 FORMATS = [torch.contiguous_format, torch.channels_last]

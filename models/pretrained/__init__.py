@@ -1,0 +1,1 @@
+"""Networks that others trained: where their weights come from, and what their images must look like."""

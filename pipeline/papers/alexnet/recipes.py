@@ -1,0 +1,360 @@
+"""2012: Krizhevsky, Sutskever and Hinton, ImageNet Classification with Deep Convolutional Neural Networks.
+
+    python -m pipeline.run --year 2012 --profile paper --data FOLDER_WITH_THE_OFFICIAL_ARCHIVES
+
+The `paper` profile is net #145 of the authors' released code (layers-145.cfg, layer-params-145.cfg): its
+log gives 40.664 / 18.210 % on the 2012 validation set with ten crops, the paper's "1 CNN" of Table 2. Where
+the paper's text says otherwise, the comment names its section.
+"""
+
+from dataclasses import replace
+
+from stages.measurement import Published
+from stages.paper import Paper
+from stages.recipe import (
+    Augmentation,
+    Deviation,
+    Ensemble,
+    Member,
+    Optimiser,
+    ParameterGroup,
+    Plateau,
+    Recipe,
+    Schedule,
+    Steps,
+)
+
+# Section 5: v <- 0.9 v - 0.0005 rate w - rate gradient; w <- w + v.
+_MOMENTUM = 0.9
+_WEIGHT_DECAY = 5e-4
+
+
+def _optimiser(
+    weights: Schedule, biases: Schedule, conv1: Schedule, conv1_bias: Schedule
+) -> Optimiser:
+    return Optimiser(
+        momentum=_MOMENTUM,
+        groups=(
+            # src/layer.cu: biases are not decayed.
+            ParameterGroup(r"conv1\.bias", conv1_bias, weight_decay=0.0),
+            ParameterGroup(r".*\.bias", biases, weight_decay=0.0),
+            ParameterGroup(r"conv1\.weight", conv1, _WEIGHT_DECAY),
+            ParameterGroup(r".*", weights, _WEIGHT_DECAY),
+        ),
+    )
+
+
+PAPER_RECIPE = Recipe(
+    model="alexnet",
+    knobs={"preset": "authors", "image_size": 224},
+    augmentation=Augmentation(
+        resize=256,  # section 2
+        crop=224,  # section 4.1
+        mean="image",  # convdata_jpeg.py; section 2 says the mean activity over the training set
+        flip=True,  # section 4.1
+        random_crop=True,  # section 4.1
+        colour_noise="standard_deviation",  # convdata_jpeg.py; section 4.1 prints the variance
+        colour_sigma=0.1,  # section 4.1
+        colour_divisor=1.1,  # convdata_jpeg.py; not in the paper
+        colour_until=67,  # comments of layer-params-145.cfg; not in the paper
+    ),
+    optimiser=_optimiser(
+        # Section 5: 0.01, divided by ten three times. The epochs are those of the 2012 run's comments.
+        weights=Steps(((0, 1e-2), (25, 1e-3), (51, 1e-4), (79, 1e-5))),
+        # layer-params-145.cfg: twice the weights' rate, and not dropped with it.
+        biases=Steps(((0, 2e-2),)),
+        # layer-params-145.cfg: slowed at about epoch 67, frozen at about 72.
+        conv1=Steps(((0, 1e-2), (25, 1e-3), (51, 1e-4), (67, 1e-5), (72, 0.0))),
+        conv1_bias=Steps(((0, 2e-2), (72, 0.0))),
+    ),
+    batch_size=128,  # section 5
+    epochs=91,  # comments of layer-params-145.cfg; section 5 says roughly 90
+    protocols=("ten_crop", "centre_crop"),  # section 4.1; the footnote of section 6
+    start_steps=10_000,  # one epoch of ILSVRC-2012
+    deviations=(
+        Deviation(
+            "every image draws its own crop and mirror image",
+            "in the authors' code 32 consecutive images of a batch share one, for the speed of 2012's GPUs",
+        ),
+    ),
+)
+
+# The same net on ILSVRC-2010 (Table 1), by the epochs of the 2010 run's comments in layer-params-145.cfg.
+RECIPE_2010 = replace(
+    PAPER_RECIPE,
+    optimiser=_optimiser(
+        weights=Steps(((0, 1e-2), (23, 1e-3), (51, 1e-4), (78, 1e-5))),
+        biases=Steps(((0, 2e-2),)),
+        conv1=Steps(((0, 1e-2), (23, 1e-3), (51, 1e-4), (67, 1e-5), (72, 0.0))),
+        conv1_bias=Steps(((0, 2e-2), (72, 0.0))),
+    ),
+    epochs=93,
+    deviations=(
+        *PAPER_RECIPE.deviations,
+        Deviation(
+            "conv1 is slowed and frozen, and colour noise goes, at the epochs of the 2012 run",
+            "the comments give the 2010 run's three drops and its end only",
+        ),
+    ),
+)
+
+FIVE_SEEDS = Ensemble(
+    tuple(Member(PAPER_RECIPE, seed=seed) for seed in range(5)),
+    PAPER_RECIPE.protocols,  # section 4.1: the mean of the nets' probabilities
+    (
+        Deviation(
+            "five seeds of net 145",
+            "the entry's five are nets 131, 137, 145, 135 and 145f: three of these see a blurred image, too",
+        ),
+    ),
+)
+
+# What the paper's text says, where the authors' run did otherwise (sections 3 to 5).
+_DROPS = Plateau(
+    1e-2, factor=0.1, drops=3
+)  # section 5: when the validation error stopped improving
+TEXT_RECIPE = replace(
+    PAPER_RECIPE,
+    knobs={"preset": "paper", "image_size": 224},
+    augmentation=replace(
+        PAPER_RECIPE.augmentation,
+        colour_noise="variance",
+        colour_divisor=1.0,
+        colour_until=None,
+    ),
+    optimiser=Optimiser(momentum=_MOMENTUM, groups=(ParameterGroup(".*", _DROPS, _WEIGHT_DECAY),)),
+    epochs=90,
+    deviations=(
+        Deviation(
+            "the drops wait for three epochs without a gain of 0.1 points, by the centre crop",
+            "section 5 says when the validation error stopped improving, and no more",
+        ),
+        Deviation(
+            "the mean image's central part is subtracted from every crop",
+            "section 2 says the mean activity over the training set and not where",
+        ),
+    ),
+)
+
+_BIASES_DROP_TOO = Deviation(
+    "bias rates drop with the weights'",
+    "over so few epochs a bias rate of 0.02 to the very end keeps the error from settling",
+)
+
+
+_NO_LATE_SCHEDULE = Deviation(
+    "conv1 is not frozen and colour noise stays on to the end",
+    "the authors' late changes at epochs 67 and 72 have no counterpart in so short a run",
+)
+
+
+def _small_optimiser(weights: Schedule) -> Optimiser:
+    return Optimiser(
+        momentum=_MOMENTUM,
+        groups=(
+            ParameterGroup(r".*\.bias", weights, weight_decay=0.0, factor=2.0),
+            ParameterGroup(r".*", weights, _WEIGHT_DECAY),
+        ),
+    )
+
+
+# 64-pixel photographs of 100 real classes; meant for ten minutes on one GPU, not yet measured there.
+MINI_RECIPE = replace(
+    PAPER_RECIPE,
+    knobs={"preset": "authors", "image_size": 112},
+    augmentation=replace(PAPER_RECIPE.augmentation, resize=128, crop=112, colour_until=None),
+    optimiser=_small_optimiser(Steps(((0, 1e-2), (40, 1e-3), (52, 1e-4)))),
+    epochs=60,
+    start_steps=1000,
+    deviations=(
+        *PAPER_RECIPE.deviations,
+        Deviation(
+            "112-pixel crops of 128-pixel squares",
+            "the images have 64 pixels; the net's own strides leave nothing of a crop under 64",
+        ),
+        Deviation(
+            "60 epochs with drops at 40 and 52",
+            "a hundredth of ILSVRC's images, and minutes instead of days",
+        ),
+        _BIASES_DROP_TOO,
+        _NO_LATE_SCHEDULE,
+    ),
+)
+
+# The embedded images, about a minute on two CPU cores.
+TOY_RECIPE = replace(
+    PAPER_RECIPE,
+    knobs={"preset": "authors", "image_size": 64, "width": 0.25, "dropout": 0.2},
+    augmentation=replace(PAPER_RECIPE.augmentation, resize=72, crop=64, colour_until=None),
+    optimiser=_small_optimiser(
+        Steps(((0, 5e-4), (0.5, 1e-3), (1, 2e-3), (2, 4e-3), (9, 2e-3), (12, 5e-4), (14, 1e-4)))
+    ),
+    batch_size=64,
+    epochs=15,
+    start_steps=450,
+    deviations=(
+        *PAPER_RECIPE.deviations,
+        Deviation("a quarter of every layer's channels", "two CPU cores, one minute"),
+        Deviation("64-pixel crops of 72-pixel squares", "the embedded images have 72 pixels"),
+        Deviation(
+            "dropout 0.2 instead of 0.5",
+            "0.5 doubles the time to converge, and here to overfit is far",
+        ),
+        Deviation("15 epochs of batches of 64", "two CPU cores, one minute"),
+        Deviation(
+            "rates of 5e-4 rising to 4e-3 over two epochs, then falling",
+            "with 0.01 from the start the narrow net's units die and it never leaves guessing",
+        ),
+        _BIASES_DROP_TOO,
+        _NO_LATE_SCHEDULE,
+    ),
+)
+
+PAPER = Paper(
+    name="alexnet",
+    year=2012,
+    title="ImageNet Classification with Deep Convolutional Neural Networks (NIPS 2012)",
+    system="SuperVision",
+    hardware="5 to 6 days on two GTX 580 of 3 GB (section 5)",
+    recipes={
+        "paper": {
+            "authors": PAPER_RECIPE,
+            "text": TEXT_RECIPE,
+            "authors_2010": RECIPE_2010,
+            "five_seeds": FIVE_SEEDS,
+        },
+        "mini": {"authors": MINI_RECIPE},
+        "toy": {"authors": TOY_RECIPE},
+    },
+    published=(
+        Published(
+            "1 CNN",
+            "ten_crop",
+            recipe="authors",
+            error_top1=40.7,
+            error_top5=18.2,
+            source="Table 2",
+        ),
+        Published(
+            "net 145, the authors' log",
+            "ten_crop",
+            recipe="authors",
+            error_top1=40.664,
+            error_top5=18.210,
+            logged=True,
+            source="layers-145.cfg, computerhistory/AlexNet-Source-Code",
+        ),
+        Published(
+            "net 145 trained on to epoch 135, the authors' log",
+            "ten_crop",
+            error_top1=40.25,
+            error_top5=17.99,
+            logged=True,
+            source="layer-params-145.cfg, computerhistory/AlexNet-Source-Code",
+        ),
+        *(
+            Published(
+                f"net {net}, the authors' log",
+                "ten_crop",
+                error_top1=top1,
+                error_top5=top5,
+                logged=True,
+                source=f"layers-{number}.cfg, computerhistory/AlexNet-Source-Code",
+            )
+            for number, net, top1, top5 in (
+                (131, "131, k = 1 and a blurred image beside", 40.93, 18.57),
+                (135, "135, a blurred image beside", 41.07, 18.42),
+                (147, "147, pools that do not overlap", 41.058, 18.510),
+                (148, "148, none of the three response norms", 42.034, 19.362),
+                (150, "150, no connection between the columns", 41.83, 19.33),
+            )
+        ),
+        Published(
+            "1 CNN on ILSVRC-2010",
+            "ten_crop",
+            recipe="authors_2010",
+            error_top1=37.5,
+            error_top5=17.0,
+            split="test",
+            source="Table 1; 37.473 and 16.999 in the log of net 145",
+        ),
+        Published(
+            "1 CNN on ILSVRC-2010",
+            "centre_crop",
+            recipe="authors_2010",
+            error_top1=39.0,
+            error_top5=18.3,
+            split="test",
+            source="section 6, footnote",
+        ),
+        Published(
+            "net 145-half on ILSVRC-2010, the authors' log",
+            "ten_crop",
+            error_top1=39.168,
+            error_top5=18.229,
+            split="test",
+            logged=True,
+            source="layers-145-half.cfg, computerhistory/AlexNet-Source-Code",
+        ),
+        Published(
+            "BVLC's replication, k = 1 and positive biases of 0.1",
+            "centre_crop",
+            error_top1=42.9,
+            error_top5=19.8,
+            logged=True,
+            source="models/bvlc_alexnet, BVLC/caffe",
+        ),
+        Published(
+            "CaffeNet, pools before the response norms",
+            "centre_crop",
+            error_top1=42.6,
+            error_top5=19.6,
+            logged=True,
+            source="models/bvlc_reference_caffenet, BVLC/caffe",
+        ),
+        Published(
+            "5 CNNs",
+            "ten_crop",
+            recipe="five_seeds",
+            error_top1=38.1,
+            error_top5=16.4,
+            nets=5,
+            source="Table 2",
+        ),
+        Published(
+            "5 CNNs",
+            "ten_crop",
+            recipe="five_seeds",
+            error_top5=16.4,
+            nets=5,
+            split="test",
+            source="Table 2; 0.16422 in the official results",
+        ),
+        Published(
+            "1 CNN, pre-trained on ImageNet Fall 2011",
+            "ten_crop",
+            error_top1=39.0,
+            error_top5=16.6,
+            extra_data=True,
+            source="Table 2",
+        ),
+        Published(
+            "7 CNNs, some pre-trained on ImageNet Fall 2011",
+            "ten_crop",
+            error_top1=36.7,
+            error_top5=15.4,
+            nets=7,
+            extra_data=True,
+            source="Table 2",
+        ),
+        Published(
+            "7 CNNs, some pre-trained on ImageNet Fall 2011",
+            "ten_crop",
+            error_top5=15.3,
+            nets=7,
+            extra_data=True,
+            split="test",
+            source="Table 2",
+        ),
+    ),
+)

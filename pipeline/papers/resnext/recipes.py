@@ -1,0 +1,192 @@
+"""2016: Xie, Girshick, Dollar, Tu and He, Aggregated Residual Transformations (arXiv:1611.05431), the second.
+
+    python -m pipeline.run --paper resnext --profile paper --data FOLDER_WITH_THE_OFFICIAL_ARCHIVES
+
+A recipe's name is the paper's own: layers, then cardinality x bottleneck width. The training is that of
+fb.resnet.torch (section 4), on which the authors' code is built (facebookresearch/ResNeXt).
+"""
+
+from dataclasses import replace
+
+from pipeline.papers.augmentations import FB_RESNET
+from stages.measurement import Published
+from stages.paper import Paper
+from stages.recipe import (
+    AreaCrop,
+    Deviation,
+    Optimiser,
+    ParameterGroup,
+    Recipe,
+    Schedule,
+    Steps,
+)
+
+
+def _optimiser(rate: Schedule) -> Optimiser:
+    return Optimiser(
+        momentum=0.9,  # section 4
+        rate="outside",  # Torch
+        nesterov=True,  # train.lua
+        groups=(
+            ParameterGroup(".*", rate, weight_decay=1e-4),
+        ),  # section 4; all parameters: train.lua
+    )
+
+
+def _net(layers: int, cardinality: int, width: int) -> Recipe:
+    return Recipe(
+        model="resnext",  # Table 1; shortcuts B, stride in the 3 x 3: section 4
+        knobs={"depth": layers, "cardinality": cardinality, "bottleneck_width": width},
+        augmentation=FB_RESNET,  # section 4
+        # Section 4: 0.1, divided by ten three times; train.lua: every 30 epochs.
+        optimiser=_optimiser(Steps(((0, 0.1), (30, 0.01), (60, 0.001), (90, 1e-4)))),
+        batch_size=256,  # section 4
+        epochs=100,  # opts.lua
+        protocols=("centre_crop", "dense_multi_scale"),  # section 4; section 5.1
+        test_scales=(224, 256, 384, 480, 640),  # section 5.1 names none; He 2015, section 3.4
+        start_steps=10_000,  # two epochs of ILSVRC-2012
+        deviations=(
+            Deviation(
+                "a crop's shape is drawn evenly by its logarithm between 9/16 and 16/9",
+                "fb.resnet.torch squares an even draw from 3/4 to 4/3, mirrored half of the time",
+            ),
+        ),
+    )
+
+
+# Tables 3 and 4: (cardinality, bottleneck width).
+_SAME_COST = ((1, 64), (2, 40), (4, 24), (8, 14), (32, 4))
+_TWICE_THE_COST = ((64, 4), (2, 64), (1, 100))
+
+_NETS = {
+    f"{layers}_{cardinality}x{width}d": _net(layers, cardinality, width)
+    for layers, settings in ((101, (*_TWICE_THE_COST, *_SAME_COST)), (50, _SAME_COST))
+    for cardinality, width in settings
+}
+
+# 64-pixel photographs of 100 real classes; meant for ten minutes on one GPU, not measured yet.
+MINI_50_32X4D = replace(
+    _net(50, 32, 4),
+    augmentation=replace(FB_RESNET, resize=128, crop=112),
+    optimiser=_optimiser(Steps(((0, 0.1), (30, 0.01), (45, 0.001), (52, 1e-4)))),
+    batch_size=128,
+    epochs=55,
+    protocols=("centre_crop", "dense_multi_scale"),
+    test_scales=(112, 128, 192, 240, 320),
+    start_steps=1000,
+    deviations=(
+        *_net(50, 32, 4).deviations,
+        Deviation("50 layers, not 101", "minutes instead of the ten days of the larger net"),
+        Deviation(
+            "112-pixel crops; all scales half of the published ones",
+            "the images have 64 pixels, and the net halves them five times",
+        ),
+        Deviation(
+            "55 epochs of batches of 128 with drops at 30, 45 and 52",
+            "a hundredth of ILSVRC's images, and minutes instead of days",
+        ),
+    ),
+)
+MINI_50_1X64D = replace(
+    MINI_50_32X4D, knobs={"depth": 50, "cardinality": 1, "bottleneck_width": 64}
+)
+
+# The embedded images, less than a minute on two CPU cores.
+TOY_8X8D = replace(
+    _net(50, 8, 8),
+    knobs={
+        "depth": 50,
+        "cardinality": 8,
+        "bottleneck_width": 8,
+        "width": 0.25,
+        "blocks": (1, 1, 1, 1),
+    },
+    augmentation=replace(
+        FB_RESNET,
+        resize=72,
+        crop=64,
+        sampling=AreaCrop(area=(0.6, 1.0), log_ratio=True),
+        distortion=0.0,
+        colour_noise="none",
+    ),
+    optimiser=_optimiser(Steps(((0, 0.05), (3.5, 5e-3), (4.6, 5e-4)))),
+    batch_size=32,
+    epochs=5,
+    protocols=("centre_crop",),
+    test_scales=(),
+    start_steps=450,
+    deviations=(
+        Deviation(
+            "one block a stage, 14 layers, and a quarter of the channels, in 8 paths",
+            "two CPU cores, less than a minute",
+        ),
+        Deviation("64-pixel crops", "the embedded images have 72 pixels"),
+        Deviation(
+            "crops of at least 60 % of the area", "in so few epochs smaller ones hide the object"
+        ),
+        Deviation(
+            "5 epochs of batches of 32 at 0.05, with drops at 3.5 and 4.6",
+            "two CPU cores, less than a minute",
+        ),
+        Deviation(
+            "neither distortion nor colour noise", "the embedded images' colours tell nothing"
+        ),
+    ),
+)
+
+PAPER = Paper(
+    name="resnext",
+    year=2016,
+    title="Aggregated Residual Transformations for Deep Neural Networks (CVPR 2017)",
+    system="ResNeXt",
+    hardware="10 days on 8 M40 for 101 layers of 64x4d (section 5.1)",
+    recipes={
+        "paper": _NETS,
+        "mini": {"50_32x4d": MINI_50_32X4D, "50_1x64d": MINI_50_1X64D},
+        "toy": {"8x8d": TOY_8X8D},
+    },
+    # The entry, 3.031 % on the test set, is of an ensemble whose members were not published: it stands in
+    # the official record alone.
+    published=(
+        *(
+            Published(
+                f"{layers} layers, {setting}",
+                "centre_crop",
+                recipe=f"{layers}_{setting}",
+                error_top1=top1,
+                error_top5=top5,
+                source=source,
+            )
+            for layers, setting, top1, top5, source in (
+                (50, "1x64d", 23.9, None, "Table 3"),
+                (50, "2x40d", 23.0, None, "Table 3"),
+                (50, "4x24d", 22.6, None, "Table 3"),
+                (50, "8x14d", 22.3, None, "Table 3"),
+                (50, "32x4d", 22.2, None, "Table 3"),
+                (101, "1x64d", 22.0, 6.0, "Tables 3 and 4"),
+                (101, "2x40d", 21.7, None, "Table 3"),
+                (101, "4x24d", 21.4, None, "Table 3"),
+                (101, "8x14d", 21.3, None, "Table 3"),
+                (101, "32x4d", 21.2, 5.6, "Tables 3 and 4"),
+                (101, "1x100d", 21.3, 5.7, "Table 4"),
+                (101, "2x64d", 20.7, 5.5, "Table 4"),
+                (101, "64x4d", 20.4, 5.3, "Table 4"),
+            )
+        ),
+        Published(
+            "101 layers, 64x4d",
+            "320-pixel centre crop",
+            error_top1=19.1,
+            error_top5=4.4,
+            source="Table 5",
+        ),
+        Published(
+            "101 layers, 64x4d",
+            "dense_multi_scale",
+            recipe="101_64x4d",
+            error_top1=17.7,
+            error_top5=3.7,
+            source="section 5.1",
+        ),
+    ),
+)

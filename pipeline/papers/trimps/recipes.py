@@ -1,0 +1,365 @@
+"""2016: Trimps-Soushen, the winner: a weighted fusion of five kinds of networks. There is no paper.
+
+    python -m pipeline.run --year 2016 --profile paper --data FOLDER_WITH_THE_OFFICIAL_ARCHIVES
+
+What is known stands on workshop slides ("Good Practices for Deep Feature Fusion") and the results page:
+Inception-v3, Inception-v4, Inception-ResNet-v2, a pre-activation ResNet-200 and a wide ResNet of 68 layers,
+each trained with augmentation over several scales and large batches, tested densely at several scales with
+mirror images, their answers summed with weights, the best net's being higher. So the idea can be rebuilt, the
+entry cannot: each member here is trained as the paper of its own net says.
+"""
+
+from dataclasses import replace
+
+from pipeline.papers.augmentations import FB_RESNET, SENET
+from stages.measurement import Published
+from stages.paper import Paper
+from stages.recipe import (
+    AreaCrop,
+    Deviation,
+    Ensemble,
+    Member,
+    Optimiser,
+    ParameterGroup,
+    Protocol,
+    Recipe,
+    Schedule,
+    Staircase,
+    Steps,
+)
+
+_PROTOCOLS: tuple[Protocol, ...] = ("dense_multi_scale", "centre_crop")
+
+
+def _optimiser(rate: Schedule, weight_decay: float, *, nesterov: bool = False) -> Optimiser:
+    return Optimiser(
+        momentum=0.9,
+        rate="outside",
+        nesterov=nesterov,
+        groups=(ParameterGroup(".*", rate, weight_decay),),
+    )
+
+
+def _inception(model: str, auxiliary_weight: float = 0.0) -> Recipe:
+    """arXiv:1512.00567, section 8 and arXiv:1602.07261, section 4."""
+    return Recipe(
+        model=model,
+        augmentation=replace(SENET, resize=352, crop=299, unit_variance=True),
+        # Both papers: 0.045, times 0.94 every two epochs.
+        optimiser=_optimiser(Staircase(0.045, factor=0.94, every=2), weight_decay=4e-5),
+        batch_size=1600,  # 1512.00567: 50 replicas with batches of 32
+        epochs=100,  # 1512.00567
+        protocols=_PROTOCOLS,
+        test_scales=(299, 352, 400),
+        start_steps=1600,  # two epochs of ILSVRC-2012
+        auxiliary_weight=auxiliary_weight,
+        label_smoothing=0.1,  # 1512.00567, section 7
+        average_from=95,
+        deviations=(
+            Deviation(
+                "momentum SGD",
+                "both papers trained with RMSProp; Xception's Inception-v3 had this rate with momentum SGD",
+            ),
+            Deviation(
+                "the weights of the last five epochs are averaged",
+                "both papers say a running average over time, and not over how much",
+            ),
+            Deviation(
+                "crops of a random area and shape",
+                "the winner's slides say multi-scale augmentation, and no more",
+            ),
+        ),
+    )
+
+
+def _residual(model: str, **knobs: object) -> Recipe:
+    """fb.resnet.torch's training, which both nets' authors used."""
+    return Recipe(
+        model=model,
+        knobs=knobs,
+        augmentation=FB_RESNET,
+        optimiser=_optimiser(
+            Steps(((0, 0.1), (30, 0.01), (60, 0.001))), weight_decay=1e-4, nesterov=True
+        ),
+        batch_size=256,
+        epochs=90,
+        protocols=_PROTOCOLS,
+        test_scales=(224, 256, 320),
+        start_steps=10_000,  # two epochs of ILSVRC-2012
+    )
+
+
+INCEPTION_V3 = _inception("inception_v3", auxiliary_weight=0.4)  # Google's code: 0.4
+INCEPTION_V4 = _inception("inception_v4")
+INCEPTION_RESNET_V2 = _inception("inception_resnet_v2")
+PREACT_RESNET_200 = _residual("preact_resnet200")
+WIDE_RESNET_68_3 = _residual("wide_resnet68_3")
+
+FUSION = Ensemble(
+    (
+        Member(INCEPTION_RESNET_V2, weight=2.0),
+        Member(INCEPTION_V3),
+        Member(INCEPTION_V4),
+        Member(PREACT_RESNET_200),
+        Member(WIDE_RESNET_68_3),
+    ),
+    protocols=_PROTOCOLS,
+    deviations=(
+        Deviation(
+            "one net of each kind, Inception-ResNet-v2 counted twice",
+            "neither how many nets there were nor their weights were published, but that this one, the best "
+            "alone, counted more",
+        ),
+        Deviation(
+            "the wide ResNet has the 22 blocks that 68 layers allow",
+            "the slides' WRN-68-3 was never defined in public",
+        ),
+        Deviation(
+            "the scales of the test are ours",
+            "the slides say several, and mirror images, and no more",
+        ),
+        Deviation(
+            "each member is trained as its own paper says",
+            "the slides say multi-scale augmentation and large batches, and no more",
+        ),
+    ),
+)
+
+# 64-pixel photographs of 100 real classes; three members in ten minutes on one GPU, not measured yet.
+_MINI_STEPS = Steps(((0, 0.05), (12, 5e-3), (18, 5e-4)))
+_MINI = replace(
+    _residual("wide_resnet50_2"),
+    augmentation=replace(FB_RESNET, resize=128, crop=112),
+    optimiser=_optimiser(_MINI_STEPS, weight_decay=1e-4, nesterov=True),
+    batch_size=128,
+    epochs=22,
+    test_scales=(112, 128, 160),
+    start_steps=1000,
+    deviations=(
+        Deviation(
+            "112-pixel crops; all scales half of the larger profile's", "the images have 64 pixels"
+        ),
+        Deviation(
+            "22 epochs of batches of 128 at 0.05, with drops at 12 and 18",
+            "a hundredth of ILSVRC's images, and three nets in minutes",
+        ),
+    ),
+)
+MINI_FUSION = Ensemble(
+    (
+        Member(
+            replace(
+                _MINI,
+                model="inception_v3",
+                knobs={"aux_head": False, "image_size": 112},
+                deviations=(
+                    *_MINI.deviations,
+                    Deviation("no auxiliary head", "it needs images of 299 pixels"),
+                ),
+            )
+        ),
+        Member(
+            replace(
+                _MINI,
+                model="preact_resnet200",
+                knobs={"width": 0.5},
+                deviations=(
+                    *_MINI.deviations,
+                    Deviation("half of the channels", "its 200 layers in a third of ten minutes"),
+                ),
+            )
+        ),
+        Member(
+            replace(
+                _MINI,
+                deviations=(
+                    *_MINI.deviations,
+                    Deviation("50 layers, twice as wide", "its paper's own net for ImageNet"),
+                ),
+            )
+        ),
+    ),
+    protocols=_PROTOCOLS,
+    deviations=(
+        Deviation("three of the five kinds, weighted alike", "ten minutes for all together"),
+    ),
+)
+
+# The embedded images; three members in about a minute on two CPU cores.
+_TOY_PROTOCOLS: tuple[Protocol, ...] = ("ten_crop", "centre_crop")
+_TOY = replace(
+    _MINI,
+    augmentation=replace(
+        FB_RESNET,
+        resize=64,
+        crop=56,
+        sampling=AreaCrop(area=(0.6, 1.0), log_ratio=True),
+        distortion=0.0,
+        colour_noise="none",
+    ),
+    optimiser=_optimiser(
+        Steps(((0, 0.05), (2.2, 5e-3), (2.7, 5e-4))), weight_decay=1e-4, nesterov=True
+    ),
+    batch_size=32,
+    epochs=3,
+    protocols=_TOY_PROTOCOLS,
+    test_scales=(),
+    start_steps=300,
+    deviations=(
+        Deviation("56-pixel crops of 64-pixel squares", "the embedded images have 72 pixels"),
+        Deviation(
+            "crops of at least 60 % of the area", "in so few epochs smaller ones hide the object"
+        ),
+        Deviation(
+            "3 epochs of batches of 32 at 0.05, with drops at 2.2 and 2.7",
+            "two CPU cores, a minute for all nets",
+        ),
+        Deviation(
+            "neither distortion nor colour noise", "the embedded images' colours tell nothing"
+        ),
+        Deviation(
+            "ten crops", "whole images are tested one by one, which takes as long as to train"
+        ),
+    ),
+)
+_ONE_BLOCK = Deviation(
+    "one block a stage, an eighth or a quarter of the channels",
+    "two CPU cores, a minute for all nets",
+)
+TOY_FUSION = Ensemble(
+    (
+        Member(
+            replace(
+                _TOY,
+                model="resnext50_32x4d",
+                knobs={"width": 0.25, "blocks": (1, 1, 1, 1)},
+                deviations=(
+                    *_TOY.deviations,
+                    _ONE_BLOCK,
+                    Deviation(
+                        "a ResNeXt stands in for the three Inceptions",
+                        "they come in no narrower widths, and GoogLeNet takes longer to begin to learn",
+                    ),
+                ),
+            )
+        ),
+        Member(
+            replace(
+                _TOY,
+                model="preact_resnet200",
+                knobs={"width": 0.25, "blocks": (1, 1, 1, 1), "stride_in": "3x3"},
+                deviations=(
+                    *_TOY.deviations,
+                    _ONE_BLOCK,
+                    Deviation(
+                        "the stride in the 3 x 3",
+                        "a first 1 x 1 with stride would drop three quarters of every map unseen",
+                    ),
+                ),
+            )
+        ),
+        Member(
+            replace(
+                _TOY,
+                model="wide_resnet50_2",
+                knobs={"width": 0.125, "blocks": (1, 1, 1, 1)},
+                deviations=(*_TOY.deviations, _ONE_BLOCK),
+            )
+        ),
+    ),
+    protocols=_TOY_PROTOCOLS,
+    deviations=(Deviation("three nets, weighted alike", "a minute for all together"),),
+)
+
+PAPER = Paper(
+    name="trimps",
+    year=2016,
+    title="Good Practices for Deep Feature Fusion (ILSVRC 2016 workshop, slides)",
+    system="Trimps-Soushen",
+    hardware="not published",
+    recipes={
+        "paper": {
+            "fusion": FUSION,
+            "inception_resnet_v2": INCEPTION_RESNET_V2,
+            "inception_v3": INCEPTION_V3,
+            "inception_v4": INCEPTION_V4,
+            "preact_resnet200": PREACT_RESNET_200,
+            "wide_resnet68_3": WIDE_RESNET_68_3,
+        },
+        "mini": {"fusion": MINI_FUSION},
+        "toy": {"fusion": TOY_FUSION},
+    },
+    published=(
+        Published(
+            "the best single model, Inception-ResNet-v2",
+            "dense_multi_scale",
+            recipe="inception_resnet_v2",
+            error_top5=3.52,
+            source="a review of the team's slides",
+        ),
+        Published(
+            "the fusion; its nets were not counted, five kinds",
+            "dense_multi_scale",
+            recipe="fusion",
+            error_top5=2.92,
+            nets=5,
+            source="a review of the team's slides",
+        ),
+        Published(
+            "the fusion; its nets were not counted, five kinds",
+            "dense_multi_scale",
+            recipe="fusion",
+            error_top5=2.99,
+            nets=5,
+            split="test",
+            source="official results of 2016: 0.02991",
+        ),
+        *(
+            Published(
+                described, protocol, recipe=recipe, error_top1=top1, error_top5=top5, source=source
+            )
+            for described, protocol, recipe, top1, top5, source in (
+                (
+                    "Inception-v3, 48,238 images without the blacklisted",
+                    "centre_crop",
+                    "inception_v3",
+                    21.2,
+                    5.6,
+                    "arXiv:1512.00567, Table 3",
+                ),
+                (
+                    "Inception-v4, without the blacklisted images",
+                    "centre_crop",
+                    "inception_v4",
+                    20.0,
+                    5.0,
+                    "arXiv:1602.07261, Table 2",
+                ),
+                (
+                    "Inception-ResNet-v2, without the blacklisted images",
+                    "centre_crop",
+                    "inception_resnet_v2",
+                    19.9,
+                    4.9,
+                    "arXiv:1602.07261, Table 2",
+                ),
+                (
+                    "pre-activation ResNet-200",
+                    "320-pixel centre crop",
+                    "",
+                    20.1,
+                    4.8,
+                    "arXiv:1603.05027, Table 5",
+                ),
+                (
+                    "WRN-50-2, a smaller net than the entry's",
+                    "centre_crop",
+                    "",
+                    21.9,
+                    5.79,
+                    "README.md, szagoruyko/wide-residual-networks",
+                ),
+            )
+        ),
+    ),
+)

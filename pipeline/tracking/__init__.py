@@ -1,0 +1,1 @@
+"""The tracking store. Nothing outside this folder imports mlflow."""

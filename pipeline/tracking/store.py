@@ -1,0 +1,425 @@
+"""Every run recorded in MLflow, and read back from it. The only module that imports mlflow.
+
+Three kinds of run, nested: a *command* (what was asked for), a *training* (one recipe, data set, seed; or
+an ensemble of them) and an *evaluation* (one of these under one protocol). A metric never stands without
+its protocol, profile, data set and code version: those are tags of the run that holds it.
+"""
+
+import hashlib
+import math
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from stages.dataset import DatasetInfo
+from stages.errors import PipelineError
+from stages.evaluate import Evaluation
+from stages.journal import Record
+from stages.measurement import Measurement, Metric
+
+# Quoted in links where the store is a file: the port that `make dashboard` serves by default.
+DASHBOARD = "http://127.0.0.1:5000"
+# Every experiment's name begins so.
+EXPERIMENTS = "ilsvrc/"
+METRICS: tuple[Metric, ...] = ("error_top1", "error_top5")
+TRAINING_METRICS: tuple[Metric, ...] = ("train_error_top1", "epochs_to_train_error_25")
+
+_PARENT = "mlflow.parentRunId"
+_NAME = "mlflow.runName"
+_LOGGED = ("loss", "rate", "images_per_second", "train_error_top1", *METRICS)
+_BATCH = 1000  # MLflow's limit of metrics a request
+
+
+class Tracker:
+    """A connection to a tracking store.
+
+    Args:
+        uri: of an MLflow server or a database.
+        artifacts: folder for artifacts, where the store is a local database; None for a server.
+
+    Raises:
+        PipelineError: the store cannot be reached or opened.
+    """
+
+    def __init__(self, uri: str, artifacts: Path | None = None) -> None:
+        # A run must not hang for minutes on a server that is down: what it holds is in the journal.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # no lines about its tables
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        self.uri = uri
+        self._artifacts = artifacts
+        self._client = _Client(uri)
+        self._client.search_experiments(max_results=1)
+
+    def command(self, experiment: str, name: str, key: str, tags: Mapping[str, str]) -> str:
+        """The run of a command, which holds its trainings; the same key gives the same run again."""
+        return self._open(
+            self._experiment(experiment), name, {**tags, "kind": "command", "key": key}
+        )
+
+    def training(
+        self,
+        parent: str,
+        name: str,
+        recipe: Mapping[str, Any],
+        dataset: DatasetInfo,
+        tags: Mapping[str, str],
+    ) -> str:
+        """The run of a training, new or the one that was begun before; `name` is unique to it."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+
+        found = {**tags, "kind": "training", "key": name, _PARENT: parent}
+        run_id = self._open(self._experiment_of(parent), name, found)
+        if not self._client.get_run(run_id).data.params:
+            params = [Param(key, value) for key, value in _flatten(recipe).items()]
+            self._client.log_batch(run_id, params=params)
+            self._client.log_inputs(
+                run_id,
+                [
+                    DatasetInput(
+                        Dataset(dataset.name, dataset.digest, "webdataset", dataset.source),
+                        [InputTag("mlflow.data.context", "training")],
+                    )
+                ],
+            )
+        return run_id
+
+    def log(self, run_id: str, records: Sequence[Record]) -> None:
+        """Record what a training's journal says, per step and per epoch.
+
+        The store keeps a point once however often it is sent.
+        """
+        from mlflow.entities import Metric as Value
+
+        metrics = [
+            Value(
+                f"{name}.centre_crop" if name in METRICS else name,
+                record[name],
+                _ms(record),
+                record["step"],
+            )
+            for record in records
+            for name in _LOGGED
+            if name in record
+        ]
+        for start in range(0, len(metrics), _BATCH):
+            self._client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
+
+    def trained(self, run_id: str, records: Sequence[Record]) -> None:
+        """Record what a finished training says of its own training error, from its journal's epochs."""
+        from mlflow.entities import Metric as Value
+        from mlflow.entities import RunTag
+
+        epochs = [record for record in records if record["kind"] == "epoch"]
+        if not epochs:
+            return
+        last = epochs[-1]
+        reached = [record for record in epochs if record["train_error_top1"] <= 25]
+        values = {
+            "train_error_top1": last["train_error_top1"],
+            # A run that never got there needs more epochs than it had.
+            "epochs_to_train_error_25": (*reached, last)[0]["epoch"] + 1,
+        }
+        self._client.log_batch(
+            run_id,
+            metrics=[Value(f"final.{k}", v, _ms(last), 0) for k, v in values.items()],
+            tags=[
+                RunTag(
+                    "finished_at",
+                    datetime.fromtimestamp(last["time"], UTC).isoformat("T", "seconds"),
+                ),
+                RunTag("train_n", str(last["train_n"])),
+            ],
+        )
+
+    def searched(
+        self,
+        experiment: str,
+        name: str,
+        tags: Mapping[str, str],
+        best: str,
+        metric: str,
+        errors: Mapping[str, float],
+    ) -> None:
+        """Record a search of an arm's learning rate.
+
+        Args:
+            experiment: where.
+            name: of the arm's run, unique to it.
+            tags: of that run.
+            best: id of the recipe with the best rate.
+            metric: the error that was searched by.
+            errors: by factor on the rates, percent; the infinite ones are left out.
+        """
+        from mlflow.entities import Metric as Value
+
+        own = {**tags, "kind": "search", "key": f"search/{name}", "best": best}
+        run_id = self._open(self._experiment(experiment), own["key"], own)
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        finite = {factor: error for factor, error in errors.items() if math.isfinite(error)}
+        self._client.log_batch(
+            run_id,
+            metrics=[Value(f"{metric}.rate_x{k}", v, now, 0) for k, v in finite.items()],
+        )
+        self.end(run_id)
+
+    def searches(self) -> dict[tuple[str, str], str]:
+        """Ids of the recipes with searched rates, by the id of the arm's own and the data's digest."""
+        return {
+            (run.data.tags["recipe"], run.data.tags["dataset_digest"]): run.data.tags["best"]
+            for run in self._search(["tags.kind = 'search'"])
+        }
+
+    def evaluation(self, training: str, result: Evaluation, answers: Path) -> None:
+        """Record an evaluation below its training or ensemble, with the file of its answers.
+
+        Asking again records nothing again.
+        """
+        from mlflow.entities import Metric as Value
+        from mlflow.entities import RunTag
+
+        tags = self._client.get_run(training).data.tags
+        key = f"{tags['key']}/{result.protocol}"
+        inherited = {
+            k: v
+            for k, v in tags.items()
+            if not k.startswith("mlflow.") and k not in ("kind", "key")
+        }
+        own = {
+            **inherited,
+            "kind": "evaluation",
+            "key": key,
+            "training": tags["key"],
+            "protocol": result.protocol,
+            "n": str(result.n),
+            _PARENT: training,
+        }
+        run_id = self._open(self._experiment_of(training), key, own)
+        run = self._client.get_run(run_id)
+        if (
+            run.info.status == "FINISHED"
+            and run.data.metrics.get("error_top1") == result.error_top1.value
+        ):
+            return
+        now = int(datetime.now(UTC).timestamp() * 1000)
+        values: dict[str, float] = {}
+        for metric in METRICS:
+            interval = getattr(result, metric)
+            values |= {
+                metric: interval.value,
+                f"{metric}_low": interval.low,
+                f"{metric}_high": interval.high,
+            }
+        self._client.log_batch(
+            run_id,
+            metrics=[Value(name, value, now, 0) for name, value in values.items()],
+            tags=[RunTag("finished_at", datetime.now(UTC).isoformat(timespec="seconds"))],
+        )
+        self._client.log_artifact(run_id, str(answers))
+        self.end(run_id)
+
+    def begin(self, run_id: str) -> None:
+        """Mark a run as under way, also one that had ended before."""
+        self._client.update_run(run_id, status="RUNNING")
+
+    def end(self, run_id: str, status: str = "FINISHED") -> None:
+        """Mark a run's end: ``FINISHED``, ``FAILED`` or ``KILLED``."""
+        self._client.set_terminated(run_id, status)
+
+    def forget(self, name: str, *, evaluations_only: bool) -> None:
+        """Set aside what is done anew of a training; the runs stay in the store, marked deleted."""
+        filters = [f"tags.training = '{name}'"] + [f"tags.key = '{name}'"] * (not evaluations_only)
+        for run in self._search(filters):
+            self._client.delete_run(run.info.run_id)
+
+    def measurements(self) -> list[Measurement]:
+        """Every error that was measured, from the store alone."""
+        found = []
+        for run in self._search(["tags.kind = 'evaluation'"]):
+            if run.info.status != "FINISHED":
+                continue
+            metrics = run.data.metrics
+            found += [
+                self._measurement(
+                    run,
+                    metric,
+                    "val",
+                    metrics[metric],
+                    (metrics[f"{metric}_low"], metrics[f"{metric}_high"]),
+                )
+                for metric in METRICS
+            ]
+        for run in self._search(["tags.kind = 'training'"]):
+            for metric in TRAINING_METRICS:
+                if (value := run.data.metrics.get(f"final.{metric}")) is not None:
+                    found.append(self._measurement(run, metric, "train", value, (value, value)))
+        return found
+
+    def _measurement(
+        self, run: Any, metric: Metric, split: str, value: float, interval: tuple[float, float]
+    ) -> Measurement:
+        tags = run.data.tags
+        return Measurement(
+            year=int(tags["year"]),
+            paper=tags["paper"],
+            recipe=tags["recipe_name"],
+            model=tags["model"],
+            nets=int(tags["nets"]),
+            profile=tags["profile"],
+            dataset=tags["dataset"],
+            dataset_digest=tags["dataset_digest"],
+            num_classes=int(tags["num_classes"]),
+            split=split,
+            protocol=tags.get("protocol", "training"),
+            recipe_id=tags["recipe"],
+            seed=int(tags["seed"]),
+            metric=metric,
+            value=value,
+            ci_low=interval[0],
+            ci_high=interval[1],
+            n=int(tags["n"] if split == "val" else tags["train_n"]),
+            run_name=tags.get("training", tags["key"]),
+            code_version=tags["code"],
+            finished_at=tags["finished_at"],
+            url=self.url(run.info.experiment_id, run.info.run_id),
+            deviations=tuple(filter(None, tags["deviations"].split("\n"))),
+        )
+
+    def answers(self, measurement: Measurement) -> Path:
+        """A local copy of the file with the answers that an evaluation's figure was counted from."""
+        run_id = measurement.url.rsplit("/", 1)[-1]
+        return Path(self._client.download_artifacts(run_id, f"{measurement.protocol}.parquet"))
+
+    def experiment_url(self, name: str) -> str:
+        """The page with an experiment's table of runs, rather than MLflow's page for agents."""
+        return (
+            f"{self._base()}/#/experiments/{self._experiment(name)}?workflowType=machine_learning"
+        )
+
+    def url(self, experiment_id: str, run_id: str) -> str:
+        """The page of a run."""
+        return f"{self._base()}/#/experiments/{experiment_id}/runs/{run_id}"
+
+    def _base(self) -> str:
+        base = self.uri if urlsplit(self.uri).scheme in ("http", "https") else DASHBOARD
+        return _without_secrets(base).rstrip("/")
+
+    def _search(self, filters: Sequence[str]) -> list[Any]:
+        # A server may hold others' experiments, whose tags mean other things.
+        mine = self._client.search_experiments(filter_string=f"name LIKE '{EXPERIMENTS}%'")
+        experiments = [item.experiment_id for item in mine]
+        if not experiments:
+            return []
+        found: list[Any] = []
+        for one in filters:
+            token = None
+            while True:
+                page = self._client.search_runs(experiments, one, max_results=500, page_token=token)
+                found += page
+                token = page.token
+                if not token:
+                    break
+        return found
+
+    def _experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        location = self._artifacts.as_uri() if self._artifacts is not None else None
+        return str(self._client.create_experiment(name, artifact_location=location))
+
+    def _experiment_of(self, run_id: str) -> str:
+        return str(self._client.get_run(run_id).info.experiment_id)
+
+    def _open(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
+        same = f"tags.key = '{tags['key']}' and tags.kind = '{tags['kind']}'"
+        if "born" in tags:
+            same += f" and tags.born = '{tags['born']}'"
+        for run in self._client.search_runs([experiment_id], same, max_results=1):
+            return str(run.info.run_id)
+        run = self._client.create_run(experiment_id, run_name=name, tags={**tags, _NAME: name})
+        return str(run.info.run_id)
+
+
+class _Client:
+    """MLflow's client, whose every failure is told in one sentence, without the password in its URI."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._client: Any = None
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            from mlflow import MlflowClient
+            from mlflow.exceptions import MlflowException
+
+            try:
+                if self._client is None:
+                    self._client = MlflowClient(self._uri)
+                return getattr(self._client, name)(*arguments, **options)
+            except (MlflowException, OSError, ImportError) as error:
+                reason = _without_secrets(str(error), self._uri).splitlines()[0][:200]
+                raise PipelineError(
+                    f"the tracking store {_without_secrets(self._uri)} cannot be reached: {reason}",
+                    "start the MLflow server it names, or leave --tracking-uri out to record into "
+                    "the workspace; what was measured is kept, and the same command records it",
+                ) from error
+
+        return call
+
+
+def code_version() -> str:
+    """The git revision of this checkout, with ``-dirty`` where files differ.
+
+    Where git is not at hand, as in a submitted job, a hash of the source files.
+    """
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return described.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        root = Path(__file__).parents[2]
+        digest = hashlib.sha256()
+        for folder in ("models", "stages", "cluster", "pipeline"):
+            for path in sorted((root / folder).rglob("*.py")):
+                digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+        return f"tree-{digest.hexdigest()[:12]}"
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        elif isinstance(value, (tuple, list)) and value and isinstance(value[0], Mapping):
+            for place, item in enumerate(value):
+                flat |= _flatten(item, f"{prefix}{key}.{place}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def _ms(record: Record) -> int:
+    return int(record["time"] * 1000)
+
+
+def _without_secrets(text: str, uri: str | None = None) -> str:
+    """A text, such as the URI itself, without the user, password and query that ``uri`` may carry."""
+    parts = urlsplit(uri or text)
+    for secret in (f"{parts.netloc.rpartition('@')[0]}@", f"?{parts.query}"):
+        if len(secret) > 1:
+            text = text.replace(secret, "")
+    return text

@@ -1,0 +1,1 @@
+"""What became of each claim, from measurements alone."""

@@ -1,0 +1,319 @@
+"""The ledger: what became of each claim, from measurements alone.
+
+An arm's runs are found by the hash of its recipe; what counts for a verdict is a pair of runs of the same
+seed on the same bytes. A claim that was run nowhere has one entry, one that was run in several settings has
+one for each.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import mean
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from stages.claim import PROFILES, Arm, Bases, Claim, PublishedEffect, recipe_of
+from stages.errors import PipelineError
+from stages.ledger.verdict import (
+    Effect,
+    ImageView,
+    Verdict,
+    compare_answers,
+    holm,
+    judge,
+    p_value,
+    paired_effect,
+    seeds_needed,
+)
+from stages.measurement import TRAINING, TRAINING_METRICS, Measurement, Metric
+from stages.recipe import Recipe
+
+# The kept answers of a measurement's network to the validation images (`stages.evaluate.score`), or None.
+Answers = Callable[[Measurement], pa.Table | None]
+
+# At so many images at once the probabilities of a thousand classes take 16 MB.
+_IMAGES_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """Where a claim was tested: what two runs must share to be compared.
+
+    Attributes:
+        searched: each arm had its own learning rate, searched for it.
+    """
+
+    profile: str
+    dataset: str
+    dataset_digest: str
+    num_classes: int
+    n: int
+    searched: bool = False
+
+    @property
+    def told(self) -> str:
+        """In a few words."""
+        rates = ", rates searched" if self.searched else ""
+        return f"{self.profile}, {self.dataset}{rates}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of one claim in one setting.
+
+    Attributes:
+        setting: None where it was run nowhere.
+        command: runs, or goes on with, what the entry rests on; "" where nothing can be run.
+        effect: None where there is no pair of runs; `images` also where no answers were kept.
+        runs_needed: of each arm, to decide the published effect (or the margin) at this scale.
+        p: see `p_value`; `p_holm` is corrected for all claims that were tested.
+        with_it: the runs that count, one a seed; `without` likewise.
+    """
+
+    claim: Claim
+    setting: Setting | None
+    verdict: Verdict
+    reason: str
+    command: str
+    effect: Effect | None = None
+    images: ImageView | None = None
+    runs_needed: int | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    with_it: tuple[Measurement, ...] = ()
+    without: tuple[Measurement, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """All claims in their order.
+
+    Attributes:
+        entries: at least one a claim.
+        recipe_ids: hashes of recipes that are run to test a claim and are no recipe of a paper.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    recipe_ids: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class _Side:
+    """An arm at a profile, and its measurements by setting and seed."""
+
+    arm: Arm
+    recipe: Recipe
+    measured: Mapping[Setting, Mapping[int, Measurement]]
+
+
+def make_ledger(
+    claims: Iterable[Claim],
+    bases: Bases,
+    measurements: Iterable[Measurement],
+    answers: Answers = lambda _: None,
+    searched: Mapping[tuple[str, str], str] | None = None,
+) -> Ledger:
+    """Compute every entry.
+
+    Args:
+        claims: all of them.
+        bases: the recipes that their arms change.
+        measurements: all of the store. Of two of the same setting and seed the later counts.
+        answers: without it there is no view of single images, and no verdict on averaged networks.
+        searched: ids of the recipes with searched learning rates, by the id of the arm's own recipe
+            and the data's digest.
+    """
+    searched = searched or {}
+    measured: dict[tuple[str, str, str, str], dict[Setting, dict[int, Measurement]]] = defaultdict(
+        lambda: defaultdict(dict)
+    )
+    for m in sorted(measurements, key=lambda m: (m.finished_at, m)):
+        setting = Setting(m.profile, m.dataset, m.dataset_digest, m.num_classes, m.n)
+        measured[m.profile, m.recipe_id, m.protocol, m.metric][setting][m.seed] = m
+    for (profile, recipe_id, protocol, metric), settings in list(measured.items()):
+        for (arm, data), best in searched.items():
+            if best == recipe_id:
+                measured[profile, arm, protocol, metric] |= {
+                    replace(setting, searched=True): runs
+                    for setting, runs in settings.items()
+                    if setting.dataset_digest == data and not setting.searched
+                }
+
+    def side(claim: Claim, arm: Arm, profile: str) -> _Side:
+        recipe = recipe_of(claim, arm, bases, profile)
+        protocol = TRAINING if claim.metric in TRAINING_METRICS else arm.tested_by(recipe)
+        return _Side(arm, recipe, measured.get((profile, recipe.id, protocol, claim.metric), {}))
+
+    entries: list[Entry] = []
+    tested: set[str] = set()
+    for claim in claims:
+        found: list[Entry] = []
+        for profile in PROFILES:
+            try:
+                with_it, without = (side(claim, arm, profile) for arm in claim.arms(profile))
+            except PipelineError:  # it cannot be tested here, or there is no such recipe
+                continue
+            tested |= {with_it.recipe.id, without.recipe.id}
+            for setting in sorted(with_it.measured.keys() & without.measured.keys()):
+                entry = _entry(claim, setting, with_it, without, answers)
+                found += [entry] if entry else []
+        entries += found or [_untested(claim)]
+    published = {
+        recipe.id
+        for profiles in bases.values()
+        for recipes in profiles.values()
+        for recipe in recipes.values()
+        if isinstance(recipe, Recipe)
+    }
+    tested |= {best for (arm, _), best in searched.items() if arm in tested}
+    return Ledger(_corrected(entries), frozenset(tested - published))
+
+
+def published_effect(claim: Claim, *, logged: bool) -> PublishedEffect | None:
+    """What the paper prints of the claim's metric, or what its authors logged; None for nothing."""
+    for effect in claim.published:
+        if effect.logged == logged and effect.metric in (None, claim.metric):
+            return effect
+    return None
+
+
+def _entry(
+    claim: Claim, setting: Setting, with_it: _Side, without: _Side, answers: Answers
+) -> Entry | None:
+    """The entry of a setting in which both arms were run; None where no runs of theirs pair."""
+    sides = with_it, without
+    seeds = sorted(with_it.measured[setting].keys() & without.measured[setting].keys())
+    # Successive seeds answer together, and no run counts for two groups.
+    size = max(side.arm.nets for side in sides)
+    groups = [seeds[start : start + size] for start in range(0, len(seeds) - size + 1, size)]
+    runs = [[[side.measured[setting][s] for s in group] for group in groups] for side in sides]
+    right = [
+        None if claim.metric in TRAINING_METRICS else _right(side.arm, claim.metric, of, answers)
+        for side, of in zip(sides, runs, strict=True)
+    ]
+    figures = [
+        _figures(side.arm, groups, of, shares)
+        for side, of, shares in zip(sides, runs, right, strict=True)
+    ]
+    if not all(figures):
+        return None
+    kept = [shares for shares in right if shares is not None]
+    effect = paired_effect(*figures, resolution=1.0 if claim.in_epochs else 100 / setting.n)
+    verdict, reason = judge(effect, claim.expects, claim.margin, claim.seeds)
+    published = published_effect(claim, logged=False) or published_effect(claim, logged=True)
+    aim = claim.margin if claim.expects == "equivalent" else published.value if published else 0.0
+    needed = seeds_needed(effect, aim, claim.expects)
+    return Entry(
+        claim,
+        setting,
+        verdict,
+        reason,
+        _command(claim, setting.profile, setting, effect.pairs),
+        effect,
+        images=compare_answers(*kept) if len(kept) == 2 else None,
+        runs_needed=None if needed is None else needed * size,
+        p=None if effect.pairs == 1 else p_value(effect, claim.margin),
+        with_it=tuple(m for group in runs[0] for m in group),
+        without=tuple(m for group in runs[1] for m in group),
+    )
+
+
+def _figures(
+    arm: Arm,
+    groups: Sequence[Sequence[int]],
+    runs: Sequence[Sequence[Measurement]],
+    right: NDArray[np.float64] | None,
+) -> dict[int, float]:
+    """The arm's figure of each group, by its first seed; none where averaging needs answers not kept."""
+    if arm.nets == 1:
+        values = [mean(m.value for m in group) for group in runs]
+    elif right is not None:
+        values = [100 * (1 - float(row.mean())) for row in right]
+    else:
+        return {}
+    return {group[0]: value for group, value in zip(groups, values, strict=True)}
+
+
+def _right(
+    arm: Arm, metric: Metric, groups: Sequence[Sequence[Measurement]], answers: Answers
+) -> NDArray[np.float64] | None:
+    """(groups, images): the share of an arm's networks that answered rightly, or whether their mean did."""
+    rows = []
+    for group in groups:
+        tables = [table for m in group if (table := answers(m)) is not None]
+        if len(tables) < len(group):
+            return None
+        if arm.nets > 1:
+            rows.append(_counts(_mean_answers(tables), tables[0], metric))
+        else:
+            each = [_counts(_answers(table), table, metric) for table in tables]
+            rows.append(np.mean(each, axis=0))
+    return np.array(rows)
+
+
+def _counts(answers: NDArray[np.int64], table: pa.Table, metric: Metric) -> NDArray[np.float64]:
+    right = answers == table["label"].to_numpy()[:, None]
+    found = right[:, 0] if metric == "error_top1" else right.any(axis=1)
+    return found.astype(np.float64)
+
+
+def _answers(table: pa.Table) -> NDArray[np.int64]:
+    return _matrix(table, "answers").astype(np.int64)
+
+
+def _matrix(table: pa.Table, column: str) -> NDArray[np.generic]:
+    lists = table[column].combine_chunks()
+    flat: NDArray[np.generic] = lists.flatten().to_numpy()
+    return flat.reshape(len(table), lists.type.list_size)
+
+
+def _mean_answers(tables: Sequence[pa.Table]) -> NDArray[np.int64]:
+    """Best classes first, by the mean of the networks' probabilities.
+
+    Of each network only its best five are kept, the rest of its probabilities counts as zero.
+    """
+    answers = np.stack([_answers(table) for table in tables])
+    shares = np.stack([_matrix(table, "probabilities").astype(np.float64) for table in tables])
+    images, width = answers.shape[1:]
+    best = []
+    for start in range(0, images, _IMAGES_AT_ONCE):
+        part = slice(start, start + _IMAGES_AT_ONCE)
+        summed = np.zeros((len(answers[0, part]), int(answers.max()) + 1))
+        row = np.arange(len(summed))[:, None]
+        for classes, share in zip(answers[:, part], shares[:, part], strict=True):
+            summed[row, classes] += share  # a network names a class once
+        best.append(np.argsort(-summed, axis=1, kind="stable")[:, :width])
+    return np.concatenate(best)
+
+
+def _untested(claim: Claim) -> Entry:
+    runnable = [profile for profile in PROFILES if profile not in claim.not_comparable]
+    if claim.computed:
+        return Entry(claim, None, "computed only", claim.computed, "")
+    reasons = "; ".join(dict.fromkeys(claim.not_comparable.values()))
+    if not runnable:
+        return Entry(claim, None, "not comparable", reasons, "")
+    partly = f"not comparable at {', '.join(claim.not_comparable)}: {reasons}" if reasons else ""
+    return Entry(claim, None, "not run", partly, _command(claim, runnable[0]))
+
+
+def _command(claim: Claim, profile: str, setting: Setting | None = None, pairs: int = 0) -> str:
+    command = f"python -m pipeline.ablate --paper {claim.paper} --claims {claim.id}"
+    command += f" --profile {profile}"
+    if pairs > claim.seeds:
+        command += f" --seeds {pairs}"
+    if setting and setting.searched:
+        command += " --search"
+    if setting and not setting.dataset.startswith("embedded-"):
+        command += f" --data PATH/{setting.dataset}"
+    return command
+
+
+def _corrected(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    tested = [entry.p for entry in entries if entry.p is not None]
+    adjusted = iter(holm(tested))
+    return tuple(
+        entry if entry.p is None else replace(entry, p_holm=next(adjusted)) for entry in entries
+    )

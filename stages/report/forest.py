@@ -1,0 +1,192 @@
+"""The forest plot of a paper: the effect of each tested claim with its interval, beside the published one."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from stages.ledger.entries import Entry, published_effect
+from stages.ledger.verdict import Effect
+from stages.report.style import (
+    BAND,
+    HUMAN,
+    INK,
+    MUTED,
+    PAPER,
+    REPRODUCED,
+    RULE,
+    WINNER,
+    add_axes,
+    bare,
+    drawing,
+    heading,
+    marker,
+    rendered,
+)
+
+# Told apart by shape and fill, too.
+_VERDICTS: dict[str, dict[str, Any]] = {
+    "confirmed": marker("o", 6, HUMAN, zorder=6),
+    "contradicted": marker("X", 7, REPRODUCED, zorder=6),
+    "inconclusive": marker("o", 5.5, INK, markerfacecolor=PAPER, markeredgewidth=1.3, zorder=6),
+}
+_PUBLISHED = marker("|", 13, WINNER, markeredgewidth=2, zorder=5)
+_LOGGED = marker("^", 5, WINNER, markerfacecolor=PAPER, markeredgewidth=1.2, zorder=5)
+
+# Inches.
+_WIDTH, _LEFT, _RIGHT = 9.0, 2.05, 6.45
+_ROW, _HEAD, _FOOT, _NEXT_HEAD, _LEGEND = 0.3, 0.62, 0.42, 0.3, 0.42
+# An interval may be so many times as wide as what is shown of the effects.
+_CLIP = 3.0
+# Points within which the axis is linear, where effects are many times as large.
+_LINEAR = 5.0
+
+
+def draw_forest(name: str, entries: Sequence[Entry]) -> tuple[bytes, bytes]:
+    """The picture of a paper's tested claims as (SVG, PNG), a row an entry, legible at 900 px wide.
+
+    Args:
+        name: of the paper.
+        entries: of its claims, each with an effect; those in points of error and those in epochs have
+            axes of their own.
+    """
+    in_epochs = [e for e in entries if e.claim.in_epochs]
+    in_points = [e for e in entries if e not in in_epochs]
+    panels = [
+        (rows, unit)
+        for rows, unit in ((in_points, "points of error"), (in_epochs, "epochs"))
+        if rows
+    ]
+    heights = [_ROW * len(rows) + _FOOT for rows, _ in panels]
+    height = _HEAD + sum(heights) + _NEXT_HEAD * (len(panels) - 1) + _LEGEND
+    with drawing(f"forest-{name}"):
+        figure = Figure(figsize=(_WIDTH, height), facecolor=PAPER)
+        top = _HEAD
+        for place, ((rows, unit), depth) in enumerate(zip(panels, heights, strict=True)):
+            axes = add_axes(figure, _LEFT, top, _RIGHT, depth - _FOOT)
+            _draw(axes, rows, unit)
+            if place == 0:
+                title = f"Claims of {name}: effect of the thing claimed"
+                heading(axes, 0.4, title, color=INK, weight="bold", size=10)
+                note = "Mean over paired runs with 95 % interval; right of zero: it helps."
+                heading(axes, 0.2, note)
+            top += depth + _NEXT_HEAD
+        _legend(figure, entries)
+        return rendered(figure)
+
+
+def _draw(axes: Axes, rows: Sequence[Entry], unit: str) -> None:
+    low, high = _range(rows)
+    axes.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5))
+    bare(axes)
+    axes.tick_params(axis="y", labelleft=False)
+    axes.xaxis.grid(color=RULE, linewidth=0.5)
+    axes.axvline(0, color=INK, linewidth=0.9, zorder=2)
+    label = f"{unit} saved"
+    if max(high, -low) > 2 * _LINEAR and unit == "points of error":
+        low, high = 1.2 * low, 1.2 * high
+        axes.set_xlim(low, high)
+        # One collapsed arm (30 points in Zeiler and Fergus's Table 3) must not hide the rest.
+        axes.set_xscale("symlog", linthresh=_LINEAR, linscale=1.6)
+        ticks = [t for t in (-60, -30, -10, *range(-5, 6), 10, 30, 60) if low <= t <= high]
+        axes.set_xticks(ticks, [f"{t}".replace("-", "−") for t in ticks])
+        axes.set_xticks([], minor=True)
+        label += f" (logarithmic beyond {_LINEAR:g})"
+    axes.set_xlabel(label, color=MUTED)
+    beside = axes.get_yaxis_transform()
+    for y, entry in enumerate(rows):
+        effect, claim, setting = entry.effect, entry.claim, entry.setting
+        assert effect is not None
+        assert setting is not None
+        if y % 2 == 0:
+            axes.axhspan(y - 0.5, y + 0.5, color=BAND, linewidth=0, zorder=0)
+        if claim.expects == "equivalent":
+            ends = (-claim.margin, claim.margin)
+            axes.plot(ends, (y, y), color=RULE, linewidth=9, solid_capstyle="butt", zorder=1)
+        style = _VERDICTS[entry.verdict]
+        if effect.pairs > 1:
+            ends = max(effect.low, low), min(effect.high, high)
+            axes.plot(ends, (y, y), color=style["color"], linewidth=1.5, zorder=4)
+            for end, cut, shape in (
+                (low, effect.low < low, "<"),
+                (high, effect.high > high, ">"),
+            ):
+                if cut:  # the interval goes on beyond the picture
+                    axes.plot(end, y, **marker(shape, 5, style["color"], clip_on=False))
+        for logged, mark in ((False, _PUBLISHED), (True, _LOGGED)):
+            if published := published_effect(claim, logged=logged):
+                axes.plot(published.value, y, **mark)
+        axes.plot(effect.value, y, **style)
+        where = _short(setting.told, 34)
+        axes.text(-0.02, y - 0.12, claim.id, transform=beside, ha="right", va="center")
+        axes.text(
+            -0.02, y + 0.27, where, transform=beside, ha="right", va="center", color=MUTED, size=6.5
+        )
+        axes.text(
+            1.02,
+            y,
+            f"{_told(effect)}, {entry.verdict}",
+            transform=beside,
+            va="center",
+            color=style["color"],
+            size=7,
+        )
+
+
+def _told(effect: Effect) -> str:
+    if effect.pairs == 1:
+        text = f"{effect.value:+.2f}, 1 pair"
+    else:
+        text = (
+            f"{effect.value:+.2f} ({effect.low:+.2f} to {effect.high:+.2f}), {effect.pairs} pairs"
+        )
+    return text.replace("-", "−")
+
+
+def _range(rows: Sequence[Entry]) -> tuple[float, float]:
+    """What the axis shows: all effects and zero, and of wide intervals as much as is readable."""
+    points, ends = [0.0], []
+    for entry in rows:
+        effect = entry.effect
+        assert effect is not None
+        points.append(effect.value)
+        points += [
+            e.value
+            for logged in (0, 1)
+            if (e := published_effect(entry.claim, logged=bool(logged)))
+        ]
+        if entry.claim.expects == "equivalent":
+            points += [-entry.claim.margin, entry.claim.margin]
+        ends += [end for end in (effect.low, effect.high) if math.isfinite(end)]
+    span = max(max(points) - min(points), 0.5)
+    low = max(min([*points, *ends]), min(points) - _CLIP * span)
+    high = min(max([*points, *ends]), max(points) + _CLIP * span)
+    room = 0.06 * (high - low)
+    return low - room, high + room
+
+
+def _legend(figure: Figure, entries: Sequence[Entry]) -> None:
+    shown = list(_VERDICTS.items())
+    shown += [("published", _PUBLISHED)]
+    if any(published_effect(entry.claim, logged=True) for entry in entries):
+        shown += [("authors' log", _LOGGED)]
+    handles = [Line2D([], [], label=label, **style) for label, style in shown]
+    if any(entry.claim.expects == "equivalent" for entry in entries):
+        style = marker("s", 7, RULE)
+        handles.append(Line2D([], [], label="taken for no difference", **style))
+    figure.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0.005, 0.0),
+        ncols=len(handles),
+        frameon=False,
+        handletextpad=0.4,
+        columnspacing=1.4,
+    )
+
+
+def _short(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"

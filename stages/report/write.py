@@ -1,0 +1,342 @@
+"""collate: the timeline, the ledger and the report, from measurements and the official record alone.
+
+``timeline.csv`` has one row a figure, published and reproduced, with the columns of `COLUMNS`;
+``timeline.svg`` and ``.png`` are its picture. ``ledger.csv`` and ``ledger.parquet`` have one row a claim
+and setting; ``forest-PAPER.svg`` and ``.png`` are pictures of those tested. ``index.html`` is the report,
+which needs no other file and no network. The same figures give the same bytes.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import jinja2
+from markupsafe import Markup
+
+from stages.files import write_atomically
+from stages.ledger.entries import Entry, Ledger, published_effect
+from stages.measurement import (
+    IMAGENET_VALIDATION_IMAGES,
+    Measurement,
+    Metric,
+    PaperFigures,
+    PublishedResult,
+    Reproduction,
+    reproductions,
+)
+from stages.report.forest import draw_forest
+from stages.report.style import PALETTE
+from stages.report.tables import summary, write_ledger
+from stages.report.timeline import draw_timeline
+
+COLUMNS = (
+    "kind",  # published | reproduced
+    "scope",  # imagenet | small-scale: only the first may stand beside published figures
+    "year",
+    "role",  # winner, runner_up, ... of the record; single_model; reproduction
+    "paper",
+    "model",
+    "team",
+    "description",
+    "metric",  # error_top1 | error_top5
+    "value",  # percent; of the record as printed
+    "ci_low",  # 95 % interval, percent
+    "ci_high",
+    "n",  # images
+    "split",  # val | test
+    "eval_set",
+    "protocol",
+    "nets",  # networks averaged
+    "extra_data",  # yes | no
+    "profile",
+    "dataset",
+    "dataset_digest",
+    "num_classes",
+    "seed",
+    "recipe_id",
+    "code_version",
+    "finished_at",
+    "deviations",  # joined by "; "
+    "source",  # of the record
+    "status",  # of the record: verified, verified-2nd, memory
+    "run",
+    "url",
+    "not_imagenet_because",
+)
+_NO_CLAIMS = Ledger()
+_HEADLINES = ("winner", "winner_provided_data", "runner_up", "human")
+_ROLES = {
+    "winner": "winner",
+    "winner_provided_data": "winner, provided data only",
+    "runner_up": "runner-up",
+    "notable": "also there",
+    "post_challenge": "after the challenge",
+    "human": "human",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where the files are."""
+
+    csv: Path
+    svg: Path
+    png: Path
+    html: Path
+    ledger_csv: Path
+    ledger_parquet: Path
+
+
+@dataclass(frozen=True)
+class _Year:
+    year: int
+    headlines: tuple[PublishedResult, ...]
+    further: tuple[PublishedResult, ...]
+    papers: tuple[PaperFigures, ...]
+    reproduced: tuple[Reproduction, ...]
+
+
+@dataclass(frozen=True)
+class _Claims:
+    """A paper's entries, those that were tested and the others; and the picture of the former."""
+
+    paper: str
+    tested: tuple[Entry, ...]
+    untested: tuple[Entry, ...]
+    forest: Markup | None
+
+
+def collate(
+    measurements: Sequence[Measurement],
+    published: Sequence[PublishedResult],
+    out: Path,
+    ledger: Ledger = _NO_CLAIMS,
+    papers: Sequence[PaperFigures] = (),
+) -> Report:
+    """Write the timeline, the ledger and the report into `out`, each file atomically.
+
+    Of two measurements of the same setting and seed the later counts. A run that only tests a claim is in
+    the ledger and among all measurements, not in the timeline, which is of what was published.
+    """
+    tests = [m for m in measurements if m.split == "val"]
+    measured = reproductions(tests, papers)
+    of_papers = [m for m in tests if m.recipe_id not in ledger.recipe_ids]
+    reproduced = reproductions(of_papers, papers)
+    svg, png = draw_timeline(published, reproduced)
+    report = Report(
+        csv=out / "timeline.csv",
+        svg=out / "timeline.svg",
+        png=out / "timeline.png",
+        html=out / "index.html",
+        ledger_csv=out / "ledger.csv",
+        ledger_parquet=out / "ledger.parquet",
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(report.csv, _table(published, reproduced))
+    write_atomically(report.svg, svg)
+    write_atomically(report.png, png)
+    write_ledger(ledger, report.ledger_csv, report.ledger_parquet)
+    forests = _forests(ledger)
+    for old in out.glob("forest-*"):
+        if old.stem.removeprefix("forest-") not in forests:
+            old.unlink()
+    for paper, (forest_svg, forest_png) in forests.items():
+        write_atomically(out / f"forest-{paper}.svg", forest_svg)
+        write_atomically(out / f"forest-{paper}.png", forest_png)
+    pictures = {paper: _inline(drawn.decode()) for paper, (drawn, _) in forests.items()}
+    page = _page(published, papers, reproduced, measured, svg.decode(), ledger, pictures)
+    write_atomically(report.html, page)
+    return report
+
+
+def _forests(ledger: Ledger) -> dict[str, tuple[bytes, bytes]]:
+    tested: dict[str, list[Entry]] = {}
+    for entry in ledger.entries:
+        if entry.effect is not None:
+            tested.setdefault(entry.claim.paper, []).append(entry)
+    return {paper: draw_forest(paper, entries) for paper, entries in tested.items()}
+
+
+def _claims(ledger: Ledger, forests: Mapping[str, Markup]) -> Iterator[_Claims]:
+    for paper in dict.fromkeys(entry.claim.paper for entry in ledger.entries):
+        entries = [entry for entry in ledger.entries if entry.claim.paper == paper]
+        yield _Claims(
+            paper,
+            tested=tuple(entry for entry in entries if entry.effect is not None),
+            untested=tuple(entry for entry in entries if entry.effect is None),
+            forest=forests.get(paper),
+        )
+
+
+def _table(published: Sequence[PublishedResult], reproduced: Sequence[Reproduction]) -> str:
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    for row in published:
+        table.writerows(_published_rows(row))
+    for one in reproduced:
+        table.writerows(_reproduced_row(m, one.not_imagenet) for m in one.measurements)
+    return text.getvalue()
+
+
+def _published_rows(row: PublishedResult) -> Iterator[dict[str, Any]]:
+    common = {
+        "kind": "published",
+        "scope": "imagenet",
+        "year": row.year,
+        "paper": row.family,
+        "model": row.model,
+        "team": row.team,
+        "extra_data": "yes" if row.extra_data else "no",
+        "num_classes": 1000,
+        "source": row.source,
+        "status": row.status,
+    }
+    yield common | {
+        "role": row.role,
+        "description": row.method,
+        "metric": "error_top5",
+        "value": row.error_top5,
+        "n": row.images,
+        "split": "test",
+        "eval_set": row.eval_set,
+        "protocol": "as entered",
+        "nets": row.nets,
+    }
+    challenge = row.eval_set.partition("-")[0]
+    for single in row.single:
+        figures: dict[Metric, str] = {
+            "error_top1": single.error_top1,
+            "error_top5": single.error_top5,
+        }
+        for metric, value in figures.items():
+            if value:
+                yield common | {
+                    "role": "single_model",
+                    "description": single.described,
+                    "metric": metric,
+                    "value": value,
+                    "n": IMAGENET_VALIDATION_IMAGES if single.split == "val" else row.images,
+                    "split": single.split,
+                    "eval_set": f"{challenge}-{single.split}",
+                    "protocol": single.protocol or "as described",
+                    "nets": "1",
+                }
+
+
+def _reproduced_row(m: Measurement, not_imagenet: str) -> dict[str, Any]:
+    return {
+        "kind": "reproduced",
+        "scope": "small-scale" if not_imagenet else "imagenet",
+        "year": m.year,
+        "role": "reproduction",
+        "paper": m.paper,
+        "model": m.model,
+        "metric": m.metric,
+        "value": m.value,
+        "ci_low": m.ci_low,
+        "ci_high": m.ci_high,
+        "n": m.n,
+        "split": m.split,
+        "eval_set": f"{m.dataset} {m.split}",
+        "protocol": m.protocol,
+        "nets": m.nets,
+        "extra_data": "no",
+        "profile": m.profile,
+        "dataset": m.dataset,
+        "dataset_digest": m.dataset_digest,
+        "num_classes": m.num_classes,
+        "seed": m.seed,
+        "recipe_id": m.recipe_id,
+        "code_version": m.code_version,
+        "finished_at": m.finished_at,
+        "deviations": "; ".join(m.deviations),
+        "run": m.run_name,
+        "url": m.url,
+        "not_imagenet_because": not_imagenet,
+    }
+
+
+def _page(
+    published: Sequence[PublishedResult],
+    papers: Sequence[PaperFigures],
+    reproduced: Sequence[Reproduction],
+    measured: Sequence[Reproduction],
+    svg: str,
+    ledger: Ledger,
+    forests: Mapping[str, Markup],
+) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": "{:.2f}".format,
+        "signed": _signed,
+        "probability": lambda p: "< 0.001" if p < 0.001 else f"= {p:.3f}",
+        "grouped": "{:,}".format,
+        "spelt": lambda key: key.replace("_", " "),
+    }
+    environment.tests["link"] = _is_link
+    environment.globals["published_effect"] = published_effect
+    return environment.get_template("report.html.jinja").render(
+        palette=PALETTE,
+        roles=_ROLES,
+        picture=_inline(svg),
+        reproduced=reproduced,
+        measured=measured,
+        claims=list(_claims(ledger, forests)),
+        claims_summary=summary(ledger),
+        years=[
+            _year(year, published, papers, reproduced) for year in _years(published, reproduced)
+        ],
+    )
+
+
+def _years(published: Sequence[PublishedResult], reproduced: Sequence[Reproduction]) -> list[int]:
+    return sorted({row.year for row in published} | {one.setting.year for one in reproduced})
+
+
+def _year(
+    year: int,
+    published: Sequence[PublishedResult],
+    papers: Sequence[PaperFigures],
+    reproduced: Sequence[Reproduction],
+) -> _Year:
+    rows = [row for row in published if row.year == year]
+    found = [one for one in reproduced if one.setting.year == year]
+    return _Year(
+        year,
+        headlines=tuple(row for row in rows if row.role in _HEADLINES),
+        further=tuple(row for row in rows if row.role not in _HEADLINES),
+        papers=tuple(paper for paper in papers if paper.year == year),
+        reproduced=tuple(sorted(found, key=lambda one: bool(one.not_imagenet))),
+    )
+
+
+def _inline(svg: str) -> Markup:
+    """The picture's element alone, its colours those of the page, so that it turns dark with it.
+
+    Matplotlib escapes what it writes; its comments repeat each text and go.
+    """
+    element = re.sub(r"<!--.*?-->\n?", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    for name, (light, _) in PALETTE.items():
+        element = element.replace(light, f"var(--{name})")
+    return Markup(element)
+
+
+def _signed(points: float) -> str:
+    return f"{points:+.2f}".replace("-", "−")
+
+
+def _is_link(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme in ("http", "https") and bool(parts.netloc)

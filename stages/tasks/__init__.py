@@ -1,0 +1,1 @@
+"""Tasks: each folder holds one, with its targets, losses, tests and metrics."""

@@ -1,0 +1,1 @@
+"""Image classification: one label an image, answered by up to five classes."""

@@ -1,0 +1,99 @@
+"""What every paper passes through at toy scale: train, stop, go on, be tested, be in the timeline."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.engine import launchers
+from pipeline.engine.executor import Laboratory
+from pipeline.engine.plan import trainings
+from pipeline.engine.progress import Progress
+from pipeline.engine.runs import Setting, run_of
+from pipeline.engine.workspace import Workspace
+from pipeline.flows.run import draw, open_tracker
+from pipeline.papers import PAPERS
+from stages.dataset import Dataset
+from stages.execution import Execution
+from stages.paper import Paper
+from stages.recipe import Ensemble, Recipe
+from stages.train import TrainJob, train
+
+
+def quick(recipe: Recipe | Ensemble) -> Any:
+    """Few steps, and tested with the centre crop alone."""
+    if isinstance(recipe, Ensemble):
+        members = tuple(replace(m, recipe=quick(m.recipe)) for m in recipe.members)
+        return replace(recipe, members=members, protocols=("centre_crop",))
+    start = recipe.start and replace(recipe.start, recipe=quick(recipe.start.recipe))
+    return replace(
+        recipe,
+        start=start,
+        epochs=2,
+        batch_size=24,
+        start_steps=1000,
+        average_from=None if recipe.average_from is None else 1.0,
+        protocols=("centre_crop",),
+    )
+
+
+class Killed(BaseException):
+    """Ends a training as a signal would."""
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.name)
+def test_it_trains_and_goes_on_to_the_same_bits(
+    paper: Paper, dataset: Dataset, tmp_path: Path
+) -> None:
+    _, whole = paper.recipe("toy")
+    recipe = quick(trainings(whole)[0])
+    job = TrainJob(recipe, dataset.root, tmp_path / "whole", seed=0)
+    train(job)
+
+    def kill(epoch: int, error: float) -> None:
+        raise Killed
+
+    stopped = replace(job, run_dir=tmp_path / "stopped", checkpoint_seconds=0.0)
+    with pytest.raises(Killed):
+        train(stopped, on_epoch=kill)
+    assert train(stopped).steps == 2 * (96 // 24)
+    expected, found = load_file(job.weights), load_file(stopped.weights)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Workspace:
+    return Workspace.open(tmp_path_factory.mktemp("workspace"))
+
+
+@pytest.fixture(scope="module")
+def laboratory(workspace: Workspace) -> Iterator[Laboratory]:
+    tracker = open_tracker(workspace, None)
+    with Progress() as progress, launchers.inline() as launcher:
+        yield Laboratory(workspace, tracker, progress, launcher, Execution())
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.name)
+def test_it_is_tested_and_drawn(
+    paper: Paper, dataset: Dataset, workspace: Workspace, laboratory: Laboratory
+) -> None:
+    name, recipe = paper.recipe("toy")
+    setting = Setting(paper, "toy", dataset.root, dataset.info, seed=0)
+    (evaluation,) = laboratory.run(run_of(setting, name, quick(recipe)))
+    assert evaluation.n == 42
+    with Progress() as progress:
+        draw(workspace, open_tracker(workspace, None), progress)
+    rows = csv.DictReader((workspace.report / "timeline.csv").open())
+    found = [row for row in rows if row["kind"] == "reproduced" and row["paper"] == paper.name]
+    own = [
+        row for row in found if float(row["value"]) == pytest.approx(evaluation.error_top1.value)
+    ]
+    assert own
+    assert {row["year"] for row in found} == {str(paper.year)}
+    assert {row["scope"] for row in found} == {"small-scale"}

@@ -1,0 +1,259 @@
+"""What a plan says, against the formula; budgets; what a plan cannot be made of."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.engine.plan import START_SECONDS, TRAINING_SECONDS, Planner, Step, trainings
+from pipeline.engine.progress import Progress
+from pipeline.run import Options, check
+from stages.devices import DEVICES
+from stages.errors import PipelineError
+from stages.execution import Execution
+from stages.paper import Paper
+from stages.recipe import Deviation, Ensemble, Member, Recipe, Start
+from stages.training.cost import REACHED, Cost, probe, reckon
+from tests.conftest import command
+
+COUNTS = {"train": 1000, "val": 50}
+# A floating-point operation is half a multiply-add; a backward pass costs two forward ones.
+VGG_A = 7_609_090_048
+T4_SECONDS = 3 * 2 * VGG_A / (REACHED * DEVICES["t4"])
+
+
+@pytest.fixture(scope="module")
+def tiny(recipe: Recipe) -> Recipe:
+    """A network whose costs can be counted on paper."""
+    return replace(
+        recipe,
+        model="vgg_a",
+        knobs={"width": 0.125, "image_size": 32},
+        augmentation=replace(recipe.augmentation, resize=32, crop=32),
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(recipe: Recipe) -> Recipe:
+    """VGG's net A as published: 10 steps an epoch."""
+    return replace(
+        recipe,
+        model="vgg_a",
+        knobs={},
+        augmentation=replace(recipe.augmentation, resize=256, crop=224),
+        batch_size=100,
+    )
+
+
+@pytest.fixture(scope="module")
+def paper(whole: Recipe) -> Paper:
+    """On one T4 an epoch takes 3.5 seconds."""
+    small = Deviation("hardly any epochs", "a test")
+    return Paper(
+        name="planned",
+        year=2014,
+        title="A plan",
+        system="Planned",
+        hardware="3 weeks on four of the best",
+        recipes={
+            "paper": {"a": replace(whole, epochs=100_000)},
+            "mini": {"a": replace(whole, epochs=100)},
+            "toy": {"a": replace(whole, epochs=2, deviations=(small,))},
+        },
+    )
+
+
+def planner(**changes) -> Planner:
+    options = Options(launcher="inline", plan=True, device="t4", **changes)
+    return Planner(options, COUNTS, 1000, 3 << 30)
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().out
+
+
+def test_what_one_image_costs_counted_on_paper(tiny: Recipe) -> None:
+    """Channels 8, 16, 32, 64, 64 on sides 32, 16, 8, 4, 2; 512 units twice."""
+    convolutions = [
+        (3, 8, 32),
+        (8, 16, 16),
+        (16, 32, 8),
+        (32, 32, 8),
+        (32, 64, 4),
+        (64, 64, 4),
+        (64, 64, 2),
+        (64, 64, 2),
+    ]
+    linear = [(64, 512), (512, 512), (512, 10)]
+    macs = sum(9 * i * o * side**2 for i, o, side in convolutions) + sum(i * o for i, o in linear)
+    parameters = sum(9 * i * o + o for i, o, _ in convolutions) + sum(i * o + o for i, o in linear)
+    # For the backward pass: the image, what each ReLU gives, and of each pool its output and, in eight
+    # bytes, from where each maximum came.
+    relus = sum(o * side**2 for _, o, side in convolutions) + 2 * 512
+    pooled = 8 * 16**2 + 16 * 8**2 + 32 * 4**2 + 64 * 2**2 + 64
+    floats = 3 * 32**2 + relus + pooled
+    activations = 4 * floats + 8 * pooled
+
+    no_dropout = replace(tiny, knobs={**tiny.knobs, "dropout": 0.0})
+    cost = reckon(no_dropout, 10, "h100")
+    assert cost == Cost(
+        seconds=3 * 2 * macs / (0.2 * 989e12),
+        parameters=parameters,
+        multiply_adds=macs,
+        activation_bytes=activations,
+        device="h100",
+        measured=False,
+    )
+    assert cost.memory(32) == 12 * parameters + 32 * activations
+
+    measured = probe(no_dropout, 10, torch.device("cpu"), Execution())
+    assert measured.seconds > 0
+    assert measured == replace(cost, seconds=measured.seconds, device="cpu", measured=True)
+
+
+def test_a_known_device_needs_no_room_for_the_weights(whole: Recipe) -> None:
+    """Sixty-four times as wide, two terabytes of weights."""
+    cost = reckon(replace(whole, model="vgg_e", knobs={"width": 64.0}), 1000, "h100")
+    assert cost.parameters > 5e11
+    assert reckon(whole, 1000, "h100").parameters == 132_863_336
+
+
+def test_steps_seconds_and_multiply_adds_of_a_training(paper: Paper, tiny: Recipe) -> None:
+    cost = Cost(0.25, 1000, 7, 100, "it", measured=True)
+    recipe = replace(tiny, batch_size=32, epochs=4)
+    step = Step(paper, "a", recipe, 100, cost, workers=2)
+    assert step.steps == 3 * 4
+    assert step.seconds == 12 * 32 * 0.25 / 2
+    assert step.multiply_adds == 3 * 7 * 12 * 32
+    assert replace(step, recipe=replace(recipe, drop_last=False)).steps == 4 * 4
+    assert cost.memory(32) == 12 * 1000 + 32 * 100
+
+
+def test_a_plan_is_told_in_the_formulas_numbers(paper: Paper, capsys) -> None:
+    plan = planner(workers=4, price=3.0, execution=Execution(micro_batch=5))
+    with Progress() as progress:
+        (step,) = plan.say([paper], "mini", progress)
+    text = said(capsys)
+    assert "2014 Planned: A plan" in text
+    assert "the authors' hardware and time: 3 weeks on four of the best" in text
+    assert "train vgg_a (132,863,336 parameters, profile mini) on 1,000 images of 1000" in text
+    assert "100 epochs, 1,000 steps of 100" in text
+    assert f"{3 * VGG_A * 100_000 / 1e15:.3g} P multiply-adds" in text
+    assert step.seconds == pytest.approx(1000 * 100 * T4_SECONDS / 4)
+    assert f"{step.seconds:.0f} s at {4 / T4_SECONDS:,.0f} images/s on 4 x t4" in text
+    assert "from its data sheet, roughly" in text
+    memory = 12 * 132_863_336 + 5 * step.cost.activation_bytes
+    assert f"about {memory / 2**30:.1f} GiB of memory on each" in text
+    assert "ten_crop and centre_crop on 50 images" in text
+    total = START_SECONDS["inline"] + TRAINING_SECONDS["inline"] + step.seconds
+    assert plan.total([step]) == pytest.approx(total)
+    assert f"about {total:.0f} s: {step.seconds:.0f} s of training" in text
+    assert f"{3 * 4 * total / 3600:.2f} at 3 an hour and device" in text
+    # Weights at the end, and twice weights and velocities in checkpoints.
+    checkpoints = (4 + 28) * 132_863_336
+    assert plan.checkpoint_bytes([step]) == checkpoints
+    assert f"3.0 GiB of shards to write, up to {checkpoints / 2**30:.1f} GiB" in text
+
+
+def test_a_device_is_asked_for_all_images_of_a_worker_without_micro_batches(
+    paper: Paper, capsys
+) -> None:
+    with Progress() as progress:
+        (step,) = planner(workers=3).say([paper], "toy", progress)
+    memory = 12 * 132_863_336 + 34 * step.cost.activation_bytes
+    assert f"about {memory / 2**30:.1f} GiB of memory on each" in said(capsys)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "profile", "given_up"),
+    [(30 * 86400, "paper", False), (3600, "mini", False), (60, "toy", True)],
+)
+def test_a_budget_takes_the_largest_scale_that_fits(
+    paper: Paper, capsys, seconds: float, profile: str, given_up: bool
+) -> None:
+    with Progress() as progress:
+        assert planner().fitting([paper], seconds, progress) == profile
+    text = said(capsys)
+    assert f"profile {profile} fits into the budget" in text
+    for larger in ("paper", "mini", "toy")[: ("paper", "mini", "toy").index(profile)]:
+        assert f"profile {larger} does not fit: it would take" in text
+    assert ("planned gives up: hardly any epochs" in text) == given_up
+
+
+def test_a_budget_that_nothing_fits_into_is_refused(paper: Paper) -> None:
+    """Two epochs of 3.5 seconds, ten seconds around them, and those of a second paper."""
+    with Progress() as progress:
+        assert planner().fitting([paper], 18, progress) == "toy"
+        with pytest.raises(PipelineError, match="nothing fits into 15 s: profile toy takes 17 s"):
+            planner().fitting([paper], 15, progress)
+        with pytest.raises(PipelineError, match="raise --budget, name fewer papers"):
+            planner().fitting([paper, paper], 28, progress)
+
+
+def test_every_training_is_planned_once_for_each_seed(whole: Recipe) -> None:
+    first = replace(whole, epochs=1)
+    second = replace(whole, epochs=2, start=Start(first))
+    third = replace(whole, epochs=3, start=Start(second))
+    assert trainings(third) == [first, second, third]
+    assert trainings(Ensemble((Member(first), Member(third)), ())) == [first, second, third]
+    # Another seed starts from a first training of its own.
+    members = (Member(second), Member(second, seed=1), Member(second, weight=2.0))
+    assert trainings(Ensemble(members, ())) == [first, second, first, second]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30s", 30), ("90m", 5400), ("1.5 h", 5400), ("3d", 259_200)]
+)
+def test_spans_of_time(text: str, seconds: float) -> None:
+    assert Options(budget=text).seconds == seconds
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (Options(year=2012, budget="soon"), "--budget soon is no span of time"),
+        (Options(year=2012, budget="2"), "write e.g. 90m, 2h or 3d"),
+        (Options(year=2012, device="h100"), "--device and --price are for --plan"),
+        (Options(year=2012, price=2.0), "--device and --price are for --plan"),
+        (
+            Options(year=2012, execution=Execution(micro_batch=0)),
+            "--micro-batch 0 is no number of images",
+        ),
+        (Options(year=2012, recipe="nope"), "alexnet has no recipe 'nope' in profile toy"),
+        (Options(year=2012, recipe="text"), "has no recipe 'text' in profile toy"),
+    ],
+)
+def test_options_that_make_no_sense(options: Options, told: str) -> None:
+    with pytest.raises(PipelineError, match=re.escape(told)):
+        check(options)
+
+
+def test_no_plan_can_be_made_of_an_unknown_recipe(paper: Paper) -> None:
+    asked = Options(launcher="inline", plan=True, device="t4", recipe="nope")
+    told = "planned has no recipe 'nope' in profile toy\n.*use one of: a"
+    with pytest.raises(PipelineError, match=told):
+        Planner(asked, COUNTS, 1000, 0).steps([paper], "toy")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--year", "2012", "--micro-batch", "0"], "--micro-batch 0 is no number of images"),
+        (
+            ["--year", "2012", "--plan", "--device", "foo"],
+            "no device 'foo' is known\n.*use one of: t4, .*h100",
+        ),
+        (["--year", "all", "--recipe", "x"], "belongs to one paper|has no recipe 'x'"),
+    ],
+)
+def test_the_command_line_says_so_too(
+    arguments: list[str], told: str, source: Path, tmp_path: Path
+) -> None:
+    done = command("pipeline.run", *arguments, "--data", source, "--workspace", tmp_path / "ws")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert re.search(told, done.stderr), done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    for kind in ("datasets", "runs", "mlflow.db"):
+        assert not (tmp_path / "ws" / kind).exists()
