@@ -44,12 +44,12 @@ from torchvision.transforms import v2
 from cluster.environment import new_token
 from cluster.session import session
 from pipeline.papers import augmentations as published
+from stages.augmentation import Augmentation
 from stages.dataset import Dataset
 from stages.load import loader
 from stages.load.augment.crops import training_crop
 from stages.load.augment.draws import Draws
 from stages.load.decode import decode
-from stages.recipe import Augmentation
 from stages.shard import shard
 from stages.sources import TRAIN_ARCHIVE, open_source
 

@@ -10,16 +10,15 @@ from cluster.train import cpus_per_worker
 from stages.errors import PipelineError
 from stages.evaluate import Net, evaluate_part
 from stages.load.loader import Part
-from stages.recipe import Protocol
 
 
 def evaluate_on_ray(
     nets: Sequence[Net],
     dataset: Path,
-    protocols: Sequence[Protocol],
+    protocols: Sequence[str],
     workers: int,
     resources: Resources,
-) -> dict[Protocol, list[pa.Table]]:
+) -> dict[str, list[pa.Table]]:
     """Each worker's answers under each protocol (see `stages.evaluate.evaluate_part`)."""
     import ray
 
@@ -42,10 +41,10 @@ def evaluate_on_ray(
 def _part(
     nets: Sequence[Net],
     dataset: Path,
-    protocols: Sequence[Protocol],
+    protocols: Sequence[str],
     part: Part,
     cpus: int,
-) -> dict[Protocol, pa.Table]:
+) -> dict[str, pa.Table]:
     """Runs in a worker process."""
     import torch
 

@@ -19,7 +19,7 @@ from stages.errors import PipelineError
 from stages.execution import Execution
 from stages.measurement import SearchMetric
 from stages.paper import Paper, Profile
-from stages.recipe import Protocol, Recipe
+from stages.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class ArmRuns:
     name: str
     recipe: Recipe
     seeds: int
-    protocols: tuple[Protocol, ...]
+    protocols: tuple[str, ...]
     searched_by: SearchMetric
 
 

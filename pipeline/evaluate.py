@@ -9,9 +9,11 @@ from typing import Literal, get_args
 
 from pipeline import papers
 from pipeline.engine import command_line as cli
+from stages.augmentation import Augmentation
 from stages.errors import PipelineError
 from stages.paper import Profile
-from stages.recipe import Augmentation, Optimiser, Protocol, Recipe
+from stages.recipe import Optimiser
+from stages.tasks.classification.recipe import Classification, TestProtocol
 
 # Of the papers' own 224-pixel networks.
 _RESIZE_TO_CROP = 256 / 224
@@ -56,7 +58,7 @@ class Options:
     """Show the stack trace of an error."""
 
 
-def protocols_of(text: str) -> tuple[Protocol, ...]:
+def protocols_of(text: str) -> tuple[TestProtocol, ...]:
     """The protocols that were named.
 
     Raises:
@@ -64,9 +66,10 @@ def protocols_of(text: str) -> tuple[Protocol, ...]:
     """
     named = tuple(text.split(","))
     for name in named:
-        if name not in get_args(Protocol):
+        if name not in get_args(TestProtocol):
             raise PipelineError(
-                f"there is no protocol {name!r}", f"use some of: {', '.join(get_args(Protocol))}"
+                f"there is no protocol {name!r}",
+                f"use some of: {', '.join(get_args(TestProtocol))}",
             )
     return named  # type: ignore[return-value]
 
@@ -90,10 +93,10 @@ def foreign_recipe(
     crop: int,
     resize: int | None,
     scales: tuple[int, ...],
-    protocols: tuple[Protocol, ...],
-) -> Recipe:
+    protocols: tuple[TestProtocol, ...],
+) -> Classification:
     """What stands for the recipe of a network that was not trained here: what its tests show it."""
-    return Recipe(
+    return Classification(
         model=name,
         augmentation=Augmentation(resize=resize or round(crop * _RESIZE_TO_CROP), crop=crop),
         optimiser=Optimiser(()),

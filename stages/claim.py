@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from stages.errors import PipelineError
 from stages.measurement import Metric
-from stages.recipe import Ensemble, Protocol, Recipe, Schedule, Steps
+from stages.recipe import Ensemble, Recipe, Schedule, Steps
 
 PROFILES = ("toy", "mini", "paper")
 
@@ -47,7 +47,7 @@ class Arm:
     constant_rate: bool = False
     base: Mapping[str, str] = field(default_factory=dict)
     paper: str = ""
-    protocol: Protocol | Literal[""] = ""
+    protocol: str | Literal[""] = ""
     nets: int = 1
     network: str = ""
 
@@ -85,7 +85,7 @@ class Arm:
         }
         return dataclasses.replace(base, **{**fields, **self.changes})
 
-    def tested_by(self, recipe: Recipe) -> Protocol:
+    def tested_by(self, recipe: Recipe) -> str:
         """The protocol of the test of `recipe`, which is this arm's."""
         return self.protocol or recipe.protocols[0]
 

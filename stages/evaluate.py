@@ -22,8 +22,8 @@ from stages.errors import PipelineError
 from stages.files import write_atomically
 from stages.load.augment.colour import Normalise
 from stages.load.loader import ALONE, Images, Part, evaluation_batches
-from stages.recipe import Protocol, Recipe
 from stages.tasks.classification.protocols import Views
+from stages.tasks.classification.recipe import Classification
 
 TOP = 5
 # Views of a batch are tested together; so many images' views fit beside the network in a few GB.
@@ -50,7 +50,7 @@ class Evaluation:
         error_top5: share of images whose first five answers are all wrong.
     """
 
-    protocol: Protocol
+    protocol: str
     n: int
     error_top1: Interval
     error_top5: Interval
@@ -69,7 +69,7 @@ class Net:
             only the lengths of the augmentation and the test scales then count.
     """
 
-    recipe: Recipe
+    recipe: Classification
     weights: Path | None
     weight: float = 1.0
     foreign: str = ""
@@ -169,7 +169,7 @@ def answers(prediction: Prediction) -> pa.Table:
 def evaluate_part(
     nets: Sequence[Net],
     dataset_root: Path,
-    protocol: Protocol,
+    protocol: str,
     *,
     part: Part = ALONE,
     processes: int = 0,
@@ -233,9 +233,7 @@ def _open(
     return model.to(device), Normalise(dataset, net.recipe.augmentation, device)
 
 
-def score(
-    parts: Sequence[pa.Table], dataset_root: Path, protocol: Protocol, folder: Path
-) -> Evaluation:
+def score(parts: Sequence[pa.Table], dataset_root: Path, protocol: str, folder: Path) -> Evaluation:
     """Put the parts' answers together, count the errors, and write both to ``folder``.
 
     Writes ``PROTOCOL.parquet`` (a row an image, with its key) and then ``PROTOCOL.json``.
@@ -278,7 +276,7 @@ def hits(table: pa.Table) -> NDArray[np.bool_]:
     return right
 
 
-def read_evaluation(folder: Path, protocol: Protocol) -> Evaluation | None:
+def read_evaluation(folder: Path, protocol: str) -> Evaluation | None:
     """What an earlier `score` wrote, or None."""
     path = folder / f"{protocol}.json"
     if not path.is_file():

@@ -11,121 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-# How a trained network is tested; `stages.tasks.classification.protocols` says what each one sees.
-Protocol = Literal[
-    "centre_crop",
-    "ten_crop",
-    "dense",
-    "dense_multi_scale",
-    "multi_crop",
-    "multi_crop_and_dense",
-    "144_crops",
-]
-ColourNoise = Literal["none", "standard_deviation", "variance"]
-Interpolation = Literal["bilinear", "cubic", "area", "nearest"]
-
-
-@dataclass(frozen=True)
-class CentreSquare:
-    """Crops lie anywhere in the centre square (Krizhevsky 2012, section 4.1)."""
-
-    kind: Literal["centre_square"] = "centre_square"
-
-
-@dataclass(frozen=True)
-class FixedCrops:
-    """Crops are the corners and the centre of the centre square (Zeiler and Fergus 2013, section 3)."""
-
-    kind: Literal["fixed_crops"] = "fixed_crops"
-
-
-@dataclass(frozen=True)
-class PaddedSquare:
-    """Crops lie anywhere in the centre square with a black border (He 2015, section 4.2).
-
-    Attributes:
-        border: pixels on each side.
-    """
-
-    border: int
-    kind: Literal["padded_square"] = "padded_square"
-
-
-@dataclass(frozen=True)
-class ScaleJitter:
-    """Crops lie anywhere in the whole image, whose short side is drawn anew for each use.
-
-    Simonyan and Zisserman 2014, section 3.1; He 2015, section 3.4.
-
-    Attributes:
-        low, high: bounds of the short side in pixels, both included; equal for one fixed scale.
-    """
-
-    low: int
-    high: int
-    kind: Literal["scale_jitter"] = "scale_jitter"
-
-
-@dataclass(frozen=True)
-class AreaCrop:
-    """Crops have a random share of the image's area and a random shape, and are resized to the crop.
-
-    Szegedy 2014, section 6.
-
-    Attributes:
-        area: bounds of the share.
-        ratio: bounds of width / height.
-        log_ratio: draw the ratio's logarithm uniformly (torchvision), not the ratio (the paper).
-        interpolations: one is drawn for each use.
-    """
-
-    area: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    log_ratio: bool = False
-    interpolations: tuple[Interpolation, ...] = ("bilinear",)
-    kind: Literal["area_crop"] = "area_crop"
-
-
-Sampling = CentreSquare | FixedCrops | PaddedSquare | ScaleJitter | AreaCrop
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How a training crop is made. Lengths in pixels, intensities on the 0-255 scale.
-
-    Attributes:
-        resize: length of the short side; the centre square of that size is the training image of
-            `CentreSquare`, `FixedCrops` and `PaddedSquare`, and what is tested with a centre crop or ten
-            crops.
-        crop: side of what the network sees.
-        sampling: where the crop is taken from.
-        mean: what is subtracted: the mean image's central crop, or one mean a channel.
-        unit_variance: divide by each channel's standard deviation (today's recipes).
-        flip: mirror half of the crops.
-        random_crop: draw the crop's place; else always the centre.
-        distortion: change contrast, brightness and colour saturation, in random order, each by a
-            factor uniform in 1 - `distortion` to 1 + `distortion`; 0 for none. Before the noise.
-        colour_noise: shift along the principal components of RGB, scaled by each component's
-            ``standard_deviation`` (the authors' code) or ``variance`` (the paper's formula, for
-            which intensities are taken on the 0-1 scale); Krizhevsky 2012, section 4.1.
-        colour_sigma: standard deviation of the random factor of `colour_noise`.
-        colour_divisor: the image is divided by this while colour noise is on (authors' code: 1.1).
-        colour_until: epoch from which colour noise (and its divisor) is off; None for never.
-    """
-
-    resize: int
-    crop: int
-    sampling: Sampling = CentreSquare()
-    mean: Literal["image", "channel"] = "image"
-    unit_variance: bool = False
-    flip: bool = True
-    random_crop: bool = True
-    distortion: float = 0.0
-    colour_noise: ColourNoise = "none"
-    colour_sigma: float = 0.1
-    colour_divisor: float = 1.0
-    colour_until: float | None = None
-
 
 @dataclass(frozen=True)
 class Steps:
@@ -233,54 +118,37 @@ class Deviation:
     why: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One training, fully described.
+    """What defines a training, whatever its task: what every kind of recipe has, and its identity.
+
+    A task has a kind of its own with further fields, such as
+    `stages.tasks.classification.recipe.Classification`. A field that is added to a kind that has runs says
+    so by ``field(default=..., metadata={"since": 2})``: at its default it is no part of the identity, and
+    runs from before are found again.
 
     Attributes:
         model: a name that `models.create` knows; `knobs` are its arguments.
-        batch_size: images a step, over all workers together.
         epochs: passes over the training set.
         protocols: how the trained network is tested; the first is the paper's own.
-        test_scales: short sides in pixels of the protocols that test whole images, ascending; the
-            middle one is that of ``dense``.
-        drop_last: an epoch is floor(images / batch_size) steps; else every image is seen, the last
-            ones in a smaller batch.
-        shuffle_buffer: None for a uniformly random order of all images; else shards are visited
-            whole, in random order, and an image moves by fewer than so many places in it.
-        start_steps: after so many steps the loss must have left ln(classes), or the run stops.
         start: weights of another run to begin with (Simonyan and Zisserman 2014, section 3.1).
-        auxiliary_weight: what an auxiliary head's loss counts (Szegedy 2014, section 5: 0.3).
-        label_smoothing: share of the target that is spread evenly over all classes.
-        filter_rms: after every step, filters of a larger root mean square are scaled back to it
-            (Zeiler and Fergus 2013, section 3: 0.1).
-        average_from: from this epoch on the mean of the weights after each step is kept, tested and
-            saved (Polyak averaging; Szegedy 2014, section 6).
         deviations: departures from the published recipe; told to readers, not part of the identity.
     """
 
     model: str
-    augmentation: Augmentation
-    optimiser: Optimiser
-    batch_size: int
     epochs: int
-    protocols: tuple[Protocol, ...]
-    start_steps: int
-    test_scales: tuple[int, ...] = ()
-    drop_last: bool = True
-    shuffle_buffer: int | None = None
-    start: Start | None = None
-    auxiliary_weight: float = 0.0
-    label_smoothing: float = 0.0
-    filter_rms: float | None = None
-    average_from: float | None = None
+    protocols: tuple[str, ...]
     knobs: Mapping[str, Any] = field(default_factory=dict)
+    start: Start | None = None
     deviations: tuple[Deviation, ...] = ()
 
     def resolved(self) -> dict[str, Any]:
         """Everything that changes the numbers, as plain JSON-ready data."""
         values = dataclasses.asdict(self)
         del values["deviations"]
+        for item in dataclasses.fields(self):
+            if "since" in item.metadata and getattr(self, item.name) == item.default:
+                del values[item.name]
         if self.start is not None:
             values["start"]["recipe"] = self.start.recipe.resolved()
         return values
@@ -322,7 +190,7 @@ class Ensemble:
     """
 
     members: tuple[Member, ...]
-    protocols: tuple[Protocol, ...]
+    protocols: tuple[str, ...]
     deviations: tuple[Deviation, ...] = ()
 
     @property

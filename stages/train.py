@@ -35,8 +35,8 @@ from stages.files import write_atomically
 from stages.journal import Journal
 from stages.load.augment.colour import Normalise
 from stages.load.loader import ALONE, Batch, Images, Part, steps_per_epoch, training_batches
-from stages.recipe import Recipe
 from stages.tasks.classification.protocols import Views
+from stages.tasks.classification.recipe import Classification
 from stages.training import checkpoint, optim
 from stages.training.initialisation import PairedInitialisation
 
@@ -64,7 +64,7 @@ class TrainJob:
         execution: how it is computed.
     """
 
-    recipe: Recipe
+    recipe: Classification
     dataset: Path
     run_dir: Path
     seed: int

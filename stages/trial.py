@@ -14,7 +14,6 @@ import torch
 from stages.evaluate import Net, evaluate_part, read_evaluation, score
 from stages.journal import Follower
 from stages.measurement import SearchMetric
-from stages.recipe import Protocol
 from stages.train import OnEpoch, TrainingStopped, TrainJob, train
 
 
@@ -23,10 +22,10 @@ class Trial:
     """A training and the protocols it is tested with."""
 
     job: TrainJob
-    protocols: tuple[Protocol, ...]
+    protocols: tuple[str, ...]
 
     @property
-    def missing(self) -> list[Protocol]:
+    def missing(self) -> list[str]:
         """The protocols that it was not tested with yet."""
         folder = self.job.results
         return [name for name in self.protocols if read_evaluation(folder, name) is None]

@@ -20,9 +20,9 @@ from pyarrow.fs import FileSystem
 from pipeline.papers.alexnet.recipes import TOY_RECIPE
 from stages import embedded
 from stages.dataset import Dataset
-from stages.recipe import Recipe
 from stages.shard import shard
 from stages.sources import CLASSES, GROUND_TRUTH, TRAIN_ARCHIVE, VAL_ARCHIVE, open_source
+from stages.tasks.classification.recipe import Classification
 from tests import warm
 
 ROOT = Path(__file__).parent.parent
@@ -76,7 +76,7 @@ def dataset(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def recipe() -> Recipe:
+def recipe() -> Classification:
     """The toy recipe at a size that trains in a second."""
     return replace(
         TOY_RECIPE,

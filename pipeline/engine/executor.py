@@ -27,7 +27,7 @@ from stages.execution import Execution
 from stages.files import write_atomically
 from stages.journal import Follower, Record
 from stages.measurement import SearchMetric
-from stages.recipe import Protocol, Recipe, digest
+from stages.recipe import Recipe, digest
 from stages.train import TrainJob, TrainResult, read_result
 from stages.trial import Trial
 
@@ -142,7 +142,7 @@ class Laboratory:
             )
         return job.weights
 
-    def sweep(self, runs: Sequence[Run], protocols: Sequence[Sequence[Protocol]]) -> dict[str, str]:
+    def sweep(self, runs: Sequence[Run], protocols: Sequence[Sequence[str]]) -> dict[str, str]:
         """Do many runs at a time; what is finished is not repeated.
 
         Args:
@@ -261,7 +261,7 @@ class Laboratory:
         return failed
 
     def test(
-        self, run: Recorded, nets: Sequence[Net], protocols: Sequence[Protocol]
+        self, run: Recorded, nets: Sequence[Net], protocols: Sequence[str]
     ) -> list[Evaluation]:
         """Test what is not tested; returns all.
 

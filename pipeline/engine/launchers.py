@@ -14,7 +14,6 @@ import pyarrow as pa
 from stages.errors import PipelineError
 from stages.evaluate import Net, evaluate_part
 from stages.measurement import SearchMetric
-from stages.recipe import Protocol
 from stages.train import TrainJob, TrainResult, train
 from stages.trial import Trial, run_search, run_trial
 
@@ -26,8 +25,8 @@ class Launcher(Interface):
         """Train, or go on training (see `stages.train.train`)."""
 
     def evaluate(
-        self, nets: Sequence[Net], dataset: Path, protocols: Sequence[Protocol]
-    ) -> dict[Protocol, list[pa.Table]]:
+        self, nets: Sequence[Net], dataset: Path, protocols: Sequence[str]
+    ) -> dict[str, list[pa.Table]]:
         """The answers of every worker under each protocol (see `stages.evaluate.evaluate_part`)."""
 
     def sweep(self, trials: Sequence[Trial], scratch: Path) -> Mapping[int, str]:
@@ -42,8 +41,8 @@ class _Inline:
         return train(replace(job, loader_processes=os.cpu_count() or 1))
 
     def evaluate(
-        self, nets: Sequence[Net], dataset: Path, protocols: Sequence[Protocol]
-    ) -> dict[Protocol, list[pa.Table]]:
+        self, nets: Sequence[Net], dataset: Path, protocols: Sequence[str]
+    ) -> dict[str, list[pa.Table]]:
         return {
             name: [evaluate_part(nets, dataset, name, processes=os.cpu_count() or 1)]
             for name in protocols
@@ -87,8 +86,8 @@ class Lazy:
         return self._entered().train(job)
 
     def evaluate(
-        self, nets: Sequence[Net], dataset: Path, protocols: Sequence[Protocol]
-    ) -> dict[Protocol, list[pa.Table]]:
+        self, nets: Sequence[Net], dataset: Path, protocols: Sequence[str]
+    ) -> dict[str, list[pa.Table]]:
         """See `Launcher`."""
         return self._entered().evaluate(nets, dataset, protocols)
 
@@ -129,8 +128,8 @@ def on_ray(workers: int | None, trials_per_gpu: int = 1) -> Iterator[Launcher]:
                 return train_on_ray(job, count, resources)
 
             def evaluate(
-                self, nets: Sequence[Net], dataset: Path, protocols: Sequence[Protocol]
-            ) -> dict[Protocol, list[pa.Table]]:
+                self, nets: Sequence[Net], dataset: Path, protocols: Sequence[str]
+            ) -> dict[str, list[pa.Table]]:
                 return evaluate_on_ray(nets, dataset, protocols, count, resources)
 
             def sweep(self, trials: Sequence[Trial], scratch: Path) -> Mapping[int, str]:

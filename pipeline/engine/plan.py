@@ -12,7 +12,8 @@ from stages.errors import PipelineError
 from stages.evaluate import default_device
 from stages.load.loader import steps_per_epoch
 from stages.paper import Paper, Profile
-from stages.recipe import Ensemble, Member, Recipe
+from stages.recipe import Ensemble, Member
+from stages.tasks.classification.recipe import Classification
 from stages.training.cost import Cost, probe, reckon
 
 # Seconds that starting Ray, and then each training on it with its test and record, take on two cores.
@@ -35,7 +36,7 @@ class Step:
 
     paper: Paper
     name: str
-    recipe: Recipe
+    recipe: Classification
     images: int
     cost: Cost
     workers: int
@@ -57,10 +58,10 @@ class Step:
         return 3 * self.cost.multiply_adds * self.steps * self.recipe.batch_size
 
 
-def trainings(recipe: Recipe | Ensemble) -> list[Recipe]:
+def trainings(recipe: Classification | Ensemble) -> list[Classification]:
     """All trainings behind a recipe, in the order in which they run, each once."""
     members = recipe.members if isinstance(recipe, Ensemble) else (Member(recipe),)
-    found: dict[tuple[str, int], Recipe] = {}
+    found: dict[tuple[str, int], Classification] = {}
     for member in members:
         for one in (*member.recipe.ancestors, member.recipe):
             found.setdefault((one.id, member.seed), one)
@@ -205,7 +206,7 @@ class Planner:
             f"up to {_bytes(self.checkpoint_bytes(steps))} of checkpoints",
         )
 
-    def _cost(self, recipe: Recipe) -> Cost:
+    def _cost(self, recipe: Classification) -> Cost:
         knobs = str(sorted(recipe.knobs.items()))
         key = (recipe.model, knobs, recipe.augmentation.crop)
         if key not in self._costs:

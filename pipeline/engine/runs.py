@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.tracking.store import EXPERIMENTS, code_version
 from stages.dataset import DatasetInfo
 from stages.paper import Paper, Profile
-from stages.recipe import Deviation, Ensemble, Protocol, Recipe, digest
+from stages.recipe import Deviation, Ensemble, Recipe, digest
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Run:
         return self.recipe.resolved()
 
     @property
-    def protocols(self) -> tuple[Protocol, ...]:
+    def protocols(self) -> tuple[str, ...]:
         """What it is tested with."""
         return self.recipe.protocols
 
@@ -110,7 +110,7 @@ class Fusion:
     ensemble: Ensemble
 
     @property
-    def protocols(self) -> tuple[Protocol, ...]:
+    def protocols(self) -> tuple[str, ...]:
         """What it and its members are tested with."""
         return self.ensemble.protocols
 

@@ -19,8 +19,8 @@ from stages.dataset import read_info
 from stages.errors import PipelineError
 from stages.evaluate import default_device
 from stages.load.loader import steps_per_epoch
-from stages.recipe import Recipe
 from stages.report.tables import lines
+from stages.tasks.classification.recipe import Classification
 from stages.training.cost import probe
 
 
@@ -52,7 +52,7 @@ def sweep(claims: Sequence[Claim], arms: Sequence[ArmRuns], options: Options) ->
         )
         info = read_info(dataset)
 
-        def run(arm: ArmRuns, recipe: Recipe, seed: int) -> Run:
+        def run(arm: ArmRuns, recipe: Classification, seed: int) -> Run:
             setting = Setting(arm.paper, options.profile, dataset, info, seed)
             return Run(setting, _name(setting, arm), recipe)
 

@@ -17,7 +17,8 @@ from pipeline.flows.run import draw, open_tracker, sentence
 from stages.dataset import read_info
 from stages.evaluate import Net
 from stages.execution import Execution
-from stages.recipe import Deviation, Protocol, Recipe, digest
+from stages.recipe import Deviation, digest
+from stages.tasks.classification.recipe import Classification
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Visitor:
 
 
 def test_network(
-    options: Options, protocols: tuple[Protocol, ...], scales: tuple[int, ...], *, own: bool
+    options: Options, protocols: tuple[str, ...], scales: tuple[int, ...], *, own: bool
 ) -> None:
     """Do what a command line of `pipeline.evaluate` asks for.
 
@@ -90,14 +91,14 @@ def test_network(
 def _own(options: Options, scales: tuple[int, ...]) -> tuple[str, Net, str]:
     paper, _, recipe_name = options.model.partition(":")
     name, recipe = papers.find(None, paper).recipe(options.profile, recipe_name or None)
-    assert isinstance(recipe, Recipe)
+    assert isinstance(recipe, Classification)
     if scales:
         recipe = replace(recipe, test_scales=scales)
     return name, Net(recipe, options.weights), paper
 
 
 def _foreign(
-    options: Options, protocols: tuple[Protocol, ...], scales: tuple[int, ...]
+    options: Options, protocols: tuple[str, ...], scales: tuple[int, ...]
 ) -> tuple[str, Net, str]:
     from stages.tasks.classification.pretrained import expected_crop
 

@@ -28,7 +28,6 @@ from stages.evaluate import Evaluation
 from stages.ledger.entries import Ledger
 from stages.measurement import PaperFigures
 from stages.paper import Paper
-from stages.recipe import Protocol
 from stages.report.write import collate
 
 # A network has clearly learned where even the upper end of its error's interval is below this share of the
@@ -109,7 +108,7 @@ def _side_by_side(runs: Sequence[Run | Fusion], laboratory: Laboratory) -> dict[
     Returns:
         What went wrong, by the training's name.
     """
-    wanted: dict[str, tuple[Run, Sequence[Protocol]]] = {}
+    wanted: dict[str, tuple[Run, Sequence[str]]] = {}
     for run in runs:
         for one in run.members:
             if one.parent is None:

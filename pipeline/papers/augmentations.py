@@ -3,7 +3,7 @@
 Krizhevsky 2012 stands in `pipeline.papers.alexnet.recipes`. Test scales are those of the papers' tests.
 """
 
-from stages.recipe import AreaCrop, Augmentation, FixedCrops, ScaleJitter
+from stages.augmentation import AreaCrop, Augmentation, FixedCrops, ScaleJitter
 
 # Zeiler and Fergus 2013, section 3: the fixed ten sub-crops, per-pixel mean, no colour noise.
 ZFNET = Augmentation(resize=256, crop=224, sampling=FixedCrops())

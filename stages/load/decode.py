@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stages.augmentation import Interpolation
 from stages.errors import PipelineError
 from stages.load.image_file import PLAIN_MODES, open_image
-from stages.recipe import Interpolation
 
 _RGB = 3  # torchvision.io.ImageReadMode.RGB
 

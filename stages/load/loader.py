@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
+from stages.augmentation import AreaCrop, Augmentation, ScaleJitter
 from stages.dataset import Samples
 from stages.errors import PipelineError
 from stages.load import order
@@ -25,7 +26,6 @@ from stages.load.buffers import Buffers, Handed
 from stages.load.decode import centre_square, decode, decode_jpeg, decode_on
 from stages.load.read_ahead import ReadAhead
 from stages.parallel import in_threads
-from stages.recipe import AreaCrop, Augmentation, ScaleJitter
 from stages.tasks.classification.protocols import Views
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ import models
 from models.describe import layer_table
 from stages.devices import peak
 from stages.execution import Execution
-from stages.recipe import Recipe
+from stages.tasks.classification.recipe import Classification
 from stages.training import optim
 
 WARM_UP, TIMED = 1, 3
@@ -48,7 +48,7 @@ class Cost:
         return 12 * self.parameters + images * self.activation_bytes
 
 
-def probe(recipe: Recipe, classes: int, device: torch.device, execution: Execution) -> Cost:
+def probe(recipe: Classification, classes: int, device: torch.device, execution: Execution) -> Cost:
     """Take a few of the optimiser's steps on random images of the recipe's size.
 
     On a CPU, and where a micro-batch is set, with fewer images than the recipe's batch.
@@ -86,7 +86,7 @@ def probe(recipe: Recipe, classes: int, device: torch.device, execution: Executi
     )
 
 
-def reckon(recipe: Recipe, classes: int, device: str) -> Cost:
+def reckon(recipe: Classification, classes: int, device: str) -> Cost:
     """What a training costs on a known device, from its data sheet alone.
 
     A forward pass is two operations a multiply-add, a backward pass twice that.

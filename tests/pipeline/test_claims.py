@@ -14,14 +14,15 @@ from pipeline.papers import CLAIMS
 from stages.claim import PROFILES, Arm, Claim, recipe_of
 from stages.errors import PipelineError
 from stages.measurement import TRAINING_METRICS
-from stages.recipe import Recipe, Steps
+from stages.recipe import Steps
 from stages.tasks.classification.protocols import Views
+from stages.tasks.classification.recipe import Classification
 from tests.conftest import ROOT
 
 NAMES = [paper.name for paper in papers.PAPERS]
 
 
-def arms_at(claim: Claim, profile: str) -> list[tuple[Arm, Recipe]]:
+def arms_at(claim: Claim, profile: str) -> list[tuple[Arm, Classification]]:
     """The arms with their recipes; none where the claim says why not."""
     if claim.computed or profile in claim.not_comparable:
         return []
@@ -57,7 +58,7 @@ def test_every_arm_builds_its_network_and_differs_from_the_other(profile: str) -
 def test_arms_change_what_they_say_and_nothing_else() -> None:
     arms = {claim.id: arms_at(claim, "toy") for claim in CLAIMS if claim.paper == "alexnet"}
     base = papers.BASES["alexnet"]["toy"]["authors"]
-    assert isinstance(base, Recipe)
+    assert isinstance(base, Classification)
     for claim, changed in {
         "lrn": {"knobs.lrn"},
         "overlap": {"knobs.overlapping_pooling"},
@@ -85,7 +86,7 @@ def test_arms_change_what_they_say_and_nothing_else() -> None:
     assert {arm.searched_by for arm in arms_of([claim], "toy", None)} == {"train_error_top1"}
 
 
-def differences(one: Recipe, other: Recipe) -> set[str]:
+def differences(one: Classification, other: Classification) -> set[str]:
     """Names of the fields in which two recipes differ."""
     a, b = one.resolved(), other.resolved()
     found = set()
@@ -123,7 +124,7 @@ def test_published_arms_are_the_papers_own_recipes() -> None:
         own = papers.BASES[claim.paper]["paper"]
         for (_, recipe), name in zip(arms_at(claim, "paper"), names, strict=True):
             expected = own[name]
-            assert isinstance(expected, Recipe)
+            assert isinstance(expected, Classification)
             assert differences(recipe, expected) <= {"protocols"}, (key, name)
 
 

@@ -26,8 +26,9 @@ from stages.load.augment.colour import Normalise
 from stages.load.loader import Images
 from stages.measurement import Measurement
 from stages.paper import Paper
-from stages.recipe import Ensemble, Member, Optimiser, ParameterGroup, Recipe, Start, Steps
+from stages.recipe import Ensemble, Member, Optimiser, ParameterGroup, Start, Steps
 from stages.tasks.classification.protocols import Views
+from stages.tasks.classification.recipe import Classification
 from stages.train import TrainJob, train
 
 PROTOCOLS = ("ten_crop", "centre_crop")
@@ -46,14 +47,14 @@ def test_fusing_is_the_weighted_mean() -> None:
 
 
 @pytest.fixture(scope="module")
-def quick(recipe: Recipe) -> Recipe:
+def quick(recipe: Classification) -> Classification:
     """Three steps at a rate that changes the network."""
     rates = Optimiser((ParameterGroup(".*", Steps(((0, 2e-3),)), 5e-4),))
     return replace(recipe, batch_size=32, epochs=1, optimiser=rates, protocols=PROTOCOLS)
 
 
 @pytest.fixture(scope="module")
-def nets(quick: Recipe, dataset: Dataset, tmp_path_factory) -> list[Net]:
+def nets(quick: Classification, dataset: Dataset, tmp_path_factory) -> list[Net]:
     """Two networks, each tested on images of another size."""
     larger = replace(quick, augmentation=replace(quick.augmentation, resize=96))
     found = []
@@ -103,7 +104,7 @@ def test_an_ensemble_of_one_is_that_one(nets: list[Net], dataset: Dataset) -> No
 
 
 @pytest.fixture(scope="module")
-def paper(quick: Recipe) -> Paper:
+def paper(quick: Classification) -> Paper:
     frozen = Optimiser((ParameterGroup(".*", Steps(((0, 0.0),)), 0.0),))
     first = replace(quick, batch_size=48)
     return Paper(

@@ -8,11 +8,13 @@ import pytest
 import torch
 import torchvision
 
+from stages.augmentation import Augmentation
 from stages.dataset import Dataset
 from stages.evaluate import Net, evaluate_part, hits
 from stages.load.loader import Images
-from stages.recipe import Augmentation, Optimiser, Recipe
+from stages.recipe import Optimiser
 from stages.tasks.classification.protocols import Views
+from stages.tasks.classification.recipe import Classification
 from stages.train import TrainJob, train
 from tests.conftest import SHARED, command
 
@@ -35,7 +37,7 @@ def test_a_foreign_network_answers_for_the_classes_at_hand(
     checkpoint: Path, dataset: Dataset
 ) -> None:
     """Its thousand scores are in the order of the sorted WordNet ids; by hand on one view."""
-    recipe = Recipe(
+    recipe = Classification(
         model="torchvision:resnet18",
         augmentation=Augmentation(resize=64, crop=64),
         optimiser=Optimiser(()),

@@ -21,11 +21,12 @@ from pipeline.papers import PAPERS
 from stages.dataset import Dataset
 from stages.execution import Execution
 from stages.paper import Paper
-from stages.recipe import Ensemble, Recipe
+from stages.recipe import Ensemble
+from stages.tasks.classification.recipe import Classification
 from stages.train import TrainJob, train
 
 
-def quick(recipe: Recipe | Ensemble) -> Any:
+def quick(recipe: Classification | Ensemble) -> Any:
     """Few steps, and tested with the centre crop alone."""
     if isinstance(recipe, Ensemble):
         members = tuple(replace(m, recipe=quick(m.recipe)) for m in recipe.members)

@@ -23,8 +23,9 @@ from stages.embedded import CLASSES
 from stages.errors import PipelineError
 from stages.load.loader import steps_per_epoch
 from stages.paper import Paper, Profile
-from stages.recipe import Ensemble, Plateau, Recipe
+from stages.recipe import Ensemble, Plateau
 from stages.tasks.classification.protocols import Views
+from stages.tasks.classification.recipe import Classification
 from stages.training import optim
 
 PROFILES: tuple[Profile, ...] = ("paper", "mini", "toy")
@@ -33,7 +34,7 @@ EMBEDDED_IMAGES = 200 * len(CLASSES)
 by_paper = pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.name)
 
 
-def trainings(recipe: Recipe | Ensemble) -> tuple[Recipe, ...]:
+def trainings(recipe: Classification | Ensemble) -> tuple[Classification, ...]:
     """All that must be trained for a recipe, each once."""
     nets = (
         [member.recipe for member in recipe.members] if isinstance(recipe, Ensemble) else [recipe]
@@ -41,13 +42,13 @@ def trainings(recipe: Recipe | Ensemble) -> tuple[Recipe, ...]:
     return tuple({r.id: r for net in nets for r in (*net.ancestors, net)}.values())
 
 
-def recipes_of(paper: Paper) -> Iterator[tuple[str, Recipe | Ensemble]]:
+def recipes_of(paper: Paper) -> Iterator[tuple[str, Classification | Ensemble]]:
     for profile in PROFILES:
         for name, recipe in paper.recipes[profile].items():
             yield f"{profile} {name}", recipe
 
 
-def network(recipe: Recipe) -> nn.Module:
+def network(recipe: Classification) -> nn.Module:
     classes = len(CLASSES) if "width" in recipe.knobs else 1000
     return models.create_on_meta(recipe.model, classes, **recipe.knobs)
 
@@ -137,7 +138,7 @@ def test_a_start_copies_layers_that_fit(paper: Paper) -> None:
 @by_paper
 def test_recipes_differ_and_say_how_they_depart_from_the_paper(paper: Paper) -> None:
     for profile in PROFILES:
-        ids = [r.id for r in paper.recipes[profile].values() if isinstance(r, Recipe)]
+        ids = [r.id for r in paper.recipes[profile].values() if isinstance(r, Classification)]
         assert len(ids) == len(set(ids))
     for name, recipe in recipes_of(paper):
         for one in (recipe, *trainings(recipe)):
@@ -189,14 +190,14 @@ def test_toy_starts_where_the_embedded_images_are_enough() -> None:
 # Against the fact sheets
 
 
-def rates(recipe: Recipe | Ensemble, *epochs: float, drops: int = 0) -> list[float]:
-    assert isinstance(recipe, Recipe)
+def rates(recipe: Classification | Ensemble, *epochs: float, drops: int = 0) -> list[float]:
+    assert isinstance(recipe, Classification)
     schedule = recipe.optimiser.groups[-1].schedule
     return [optim.rate_at(schedule, epoch, epochs=recipe.epochs, drops=drops) for epoch in epochs]
 
 
-def decays(recipe: Recipe | Ensemble, *parameters: str) -> list[float]:
-    assert isinstance(recipe, Recipe)
+def decays(recipe: Classification | Ensemble, *parameters: str) -> list[float]:
+    assert isinstance(recipe, Classification)
     return [
         next(
             group.weight_decay
@@ -207,8 +208,8 @@ def decays(recipe: Recipe | Ensemble, *parameters: str) -> list[float]:
     ]
 
 
-def views(recipe: Recipe | Ensemble) -> dict[str, int]:
-    assert isinstance(recipe, Recipe)
+def views(recipe: Classification | Ensemble) -> dict[str, int]:
+    assert isinstance(recipe, Classification)
     return {protocol: Views.of(recipe, protocol).count for protocol in recipe.protocols}
 
 
@@ -300,14 +301,14 @@ def test_resnet() -> None:
     assert views(recipe) == {"dense_multi_scale": 10, "ten_crop": 10, "centre_crop": 1}
     cifar = resnet.PAPER.recipes["paper"]["cifar110"]
     assert rates(cifar, 0, 1, 81, 82, 122, 123) == [0.01, 0.1, 0.1, 0.01, 0.01, 0.001]
-    assert isinstance(cifar, Recipe)
+    assert isinstance(cifar, Classification)
     iterations = [e * steps_per_epoch(50_000, 128) for e in (82, 123, cifar.epochs)]
     assert iterations == pytest.approx([32_000, 48_000, 64_000], rel=0.001)
 
 
 def test_resnext() -> None:
     recipe = resnext.PAPER.recipe("paper")[1]
-    assert isinstance(recipe, Recipe)
+    assert isinstance(recipe, Classification)
     assert (recipe.batch_size, recipe.epochs) == (256, 100)
     assert rates(recipe, 29.9, 30, 60, 90) == [0.1, 0.01, 0.001, 1e-4]
     assert (recipe.optimiser.rate, recipe.optimiser.nesterov) == ("outside", True)
@@ -315,7 +316,7 @@ def test_resnext() -> None:
     sizes = {
         name: sum(p.numel() for p in network(net).parameters())
         for name, net in resnext.PAPER.recipes["paper"].items()
-        if isinstance(net, Recipe)
+        if isinstance(net, Classification)
     }
     assert sizes["101_64x4d"] == 83_455_272
     assert sizes["50_8x14d"] == 25_603_016
@@ -333,7 +334,7 @@ def test_trimps() -> None:
 
 def test_senet() -> None:
     recipe = senet.PAPER.recipes["paper"]["se_resnet50"]
-    assert isinstance(recipe, Recipe)
+    assert isinstance(recipe, Classification)
     assert (recipe.batch_size, recipe.epochs) == (1024, 100)
     assert rates(recipe, 0, 30, 60, 90) == [0.6, 0.06, 6e-3, 6e-4]
     assert views(recipe) == {"centre_crop": 1}

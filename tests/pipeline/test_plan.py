@@ -14,7 +14,8 @@ from stages.devices import DEVICES
 from stages.errors import PipelineError
 from stages.execution import Execution
 from stages.paper import Paper
-from stages.recipe import Deviation, Ensemble, Member, Recipe, Start
+from stages.recipe import Deviation, Ensemble, Member, Start
+from stages.tasks.classification.recipe import Classification
 from stages.training.cost import REACHED, Cost, probe, reckon
 from tests.conftest import command
 
@@ -25,7 +26,7 @@ T4_SECONDS = 3 * 2 * VGG_A / (REACHED * DEVICES["t4"])
 
 
 @pytest.fixture(scope="module")
-def tiny(recipe: Recipe) -> Recipe:
+def tiny(recipe: Classification) -> Classification:
     """A network whose costs can be counted on paper."""
     return replace(
         recipe,
@@ -36,7 +37,7 @@ def tiny(recipe: Recipe) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def whole(recipe: Recipe) -> Recipe:
+def whole(recipe: Classification) -> Classification:
     """VGG's net A as published: 10 steps an epoch."""
     return replace(
         recipe,
@@ -48,7 +49,7 @@ def whole(recipe: Recipe) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def paper(whole: Recipe) -> Paper:
+def paper(whole: Classification) -> Paper:
     """On one T4 an epoch takes 3.5 seconds."""
     small = Deviation("hardly any epochs", "a test")
     return Paper(
@@ -74,7 +75,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def test_what_one_image_costs_counted_on_paper(tiny: Recipe) -> None:
+def test_what_one_image_costs_counted_on_paper(tiny: Classification) -> None:
     """Channels 8, 16, 32, 64, 64 on sides 32, 16, 8, 4, 2; 512 units twice."""
     convolutions = [
         (3, 8, 32),
@@ -113,14 +114,14 @@ def test_what_one_image_costs_counted_on_paper(tiny: Recipe) -> None:
     assert measured == replace(cost, seconds=measured.seconds, device="cpu", measured=True)
 
 
-def test_a_known_device_needs_no_room_for_the_weights(whole: Recipe) -> None:
+def test_a_known_device_needs_no_room_for_the_weights(whole: Classification) -> None:
     """Sixty-four times as wide, two terabytes of weights."""
     cost = reckon(replace(whole, model="vgg_e", knobs={"width": 64.0}), 1000, "h100")
     assert cost.parameters > 5e11
     assert reckon(whole, 1000, "h100").parameters == 132_863_336
 
 
-def test_steps_seconds_and_multiply_adds_of_a_training(paper: Paper, tiny: Recipe) -> None:
+def test_steps_seconds_and_multiply_adds_of_a_training(paper: Paper, tiny: Classification) -> None:
     cost = Cost(0.25, 1000, 7, 100, "it", measured=True)
     recipe = replace(tiny, batch_size=32, epochs=4)
     step = Step(paper, "a", recipe, 100, cost, workers=2)
@@ -192,7 +193,7 @@ def test_a_budget_that_nothing_fits_into_is_refused(paper: Paper) -> None:
             planner().fitting([paper, paper], 28, progress)
 
 
-def test_every_training_is_planned_once_for_each_seed(whole: Recipe) -> None:
+def test_every_training_is_planned_once_for_each_seed(whole: Classification) -> None:
     first = replace(whole, epochs=1)
     second = replace(whole, epochs=2, start=Start(first))
     third = replace(whole, epochs=3, start=Start(second))

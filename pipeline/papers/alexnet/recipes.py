@@ -9,20 +9,20 @@ the paper's text says otherwise, the comment names its section.
 
 from dataclasses import replace
 
+from stages.augmentation import Augmentation
 from stages.measurement import Published
 from stages.paper import Paper
 from stages.recipe import (
-    Augmentation,
     Deviation,
     Ensemble,
     Member,
     Optimiser,
     ParameterGroup,
     Plateau,
-    Recipe,
     Schedule,
     Steps,
 )
+from stages.tasks.classification.recipe import Classification
 
 # Section 5: v <- 0.9 v - 0.0005 rate w - rate gradient; w <- w + v.
 _MOMENTUM = 0.9
@@ -44,7 +44,7 @@ def _optimiser(
     )
 
 
-PAPER_RECIPE = Recipe(
+PAPER_RECIPE = Classification(
     model="alexnet",
     knobs={"preset": "authors", "image_size": 224},
     augmentation=Augmentation(

@@ -10,22 +10,21 @@ models/bvlc_googlenet of BVLC/caffe. Their own recipe, a shorter schedule with p
 from dataclasses import replace
 
 from pipeline.papers.augmentations import GOOGLENET, GOOGLENET_TEST_SCALES
+from stages.augmentation import AreaCrop, CentreSquare
 from stages.measurement import Published
 from stages.paper import Paper
 from stages.recipe import (
-    AreaCrop,
-    CentreSquare,
     Deviation,
     Ensemble,
     Member,
     Optimiser,
     ParameterGroup,
     Polynomial,
-    Recipe,
     Schedule,
     Staircase,
     Steps,
 )
+from stages.tasks.classification.recipe import Classification
 
 
 def _optimiser(rate: Schedule) -> Optimiser:
@@ -40,7 +39,7 @@ def _optimiser(rate: Schedule) -> Optimiser:
     )
 
 
-SZEGEDY = Recipe(
+SZEGEDY = Classification(
     model="googlenet",  # Table 1; dropout of 40 % and 70 % in the auxiliary heads: section 5
     augmentation=GOOGLENET,  # section 6
     # Section 6: 4 % less every 8 epochs. solver.prototxt: 0.01 at first, and 320,000 iterations of 32.

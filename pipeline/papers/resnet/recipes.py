@@ -12,22 +12,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from pipeline.papers.augmentations import RESNET, RESNET_TEST_SCALES
+from stages.augmentation import Augmentation, PaddedSquare, ScaleJitter
 from stages.measurement import Published
 from stages.paper import Paper
 from stages.recipe import (
-    Augmentation,
     Deviation,
     Ensemble,
     Member,
     Optimiser,
-    PaddedSquare,
     ParameterGroup,
     Plateau,
-    Recipe,
-    ScaleJitter,
     Schedule,
     Steps,
 )
+from stages.tasks.classification.recipe import Classification
 
 # fb.resnet.torch's README on how the paper differs from it: only the convolutions' weights are decayed.
 _NOT_DECAYED = r"fc\..*|(.*\.)?bn\d\..*|.*\.shortcut\.1\..*"
@@ -44,7 +42,7 @@ def _optimiser(rate: Schedule) -> Optimiser:
     )
 
 
-RESNET_152 = Recipe(
+RESNET_152 = Classification(
     model="resnet152",  # Table 1, option B (section 4.1); no dropout (section 3.4)
     augmentation=RESNET,  # section 3.4
     # Section 3.4: 0.1, divided by ten when the error plateaus.
@@ -71,7 +69,7 @@ RESNET_152 = Recipe(
 )
 
 
-def _net(model: str, **knobs: object) -> Recipe:
+def _net(model: str, **knobs: object) -> Classification:
     return replace(RESNET_152, model=model, knobs=knobs)
 
 
@@ -99,13 +97,13 @@ SIX = Ensemble(
 )
 
 
-def _cifar(n: int, shortcut: str | None = "A") -> Recipe:
+def _cifar(n: int, shortcut: str | None = "A") -> Classification:
     """Section 4.2: 6n + 2 layers, option A in all cases."""
     # 64,000 iterations of 128 are 164 epochs of the 50,000 images; drops at 32,000 and 48,000.
     drops = ((82, 0.01), (123, 0.001))
     # Footnote 5: 0.01 until the training error is below 80 %, about 400 iterations, for 110 layers.
     begin = ((0, 0.01), (1, 0.1)) if n == 18 else ((0, 0.1),)
-    return Recipe(
+    return Classification(
         model="resnet_cifar",
         knobs={"depth": 6 * n + 2, "shortcut": shortcut},
         augmentation=Augmentation(resize=32, crop=32, sampling=PaddedSquare(4)),
@@ -182,7 +180,7 @@ TOY_18 = replace(
 )
 
 
-def _without_shortcuts(profile: Recipe, model: str) -> Recipe:
+def _without_shortcuts(profile: Classification, model: str) -> Classification:
     return replace(profile, model=model)
 
 

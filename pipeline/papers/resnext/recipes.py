@@ -9,17 +9,11 @@ fb.resnet.torch (section 4), on which the authors' code is built (facebookresear
 from dataclasses import replace
 
 from pipeline.papers.augmentations import FB_RESNET
+from stages.augmentation import AreaCrop
 from stages.measurement import Published
 from stages.paper import Paper
-from stages.recipe import (
-    AreaCrop,
-    Deviation,
-    Optimiser,
-    ParameterGroup,
-    Recipe,
-    Schedule,
-    Steps,
-)
+from stages.recipe import Deviation, Optimiser, ParameterGroup, Schedule, Steps
+from stages.tasks.classification.recipe import Classification
 
 
 def _optimiser(rate: Schedule) -> Optimiser:
@@ -33,8 +27,8 @@ def _optimiser(rate: Schedule) -> Optimiser:
     )
 
 
-def _net(layers: int, cardinality: int, width: int) -> Recipe:
-    return Recipe(
+def _net(layers: int, cardinality: int, width: int) -> Classification:
+    return Classification(
         model="resnext",  # Table 1; shortcuts B, stride in the 3 x 3: section 4
         knobs={"depth": layers, "cardinality": cardinality, "bottleneck_width": width},
         augmentation=FB_RESNET,  # section 4

@@ -10,17 +10,11 @@ re-implementations in Table 2.
 from dataclasses import replace
 
 from pipeline.papers.augmentations import SENET
+from stages.augmentation import AreaCrop
 from stages.measurement import Published
 from stages.paper import Paper
-from stages.recipe import (
-    AreaCrop,
-    Deviation,
-    Optimiser,
-    ParameterGroup,
-    Recipe,
-    Schedule,
-    Steps,
-)
+from stages.recipe import Deviation, Optimiser, ParameterGroup, Schedule, Steps
+from stages.tasks.classification.recipe import Classification
 
 
 def _optimiser(rate: Schedule) -> Optimiser:
@@ -35,9 +29,9 @@ def _optimiser(rate: Schedule) -> Optimiser:
 _DECAY = Deviation("weight decay of 1e-4", "section 5.1 states none; it is ResNet's")
 
 
-def _net(model: str, **knobs: object) -> Recipe:
+def _net(model: str, **knobs: object) -> Classification:
     """The recipe of Tables 2 and 3."""
-    return Recipe(
+    return Classification(
         model=model,  # Table 1, r = 16
         knobs=knobs,
         augmentation=SENET,  # section 5.1
@@ -51,7 +45,7 @@ def _net(model: str, **knobs: object) -> Recipe:
     )
 
 
-def _long(model: str, **knobs: object) -> Recipe:
+def _long(model: str, **knobs: object) -> Classification:
     """Section 6, the ablations: batch 256 at 0.1, label smoothing; the fixed schedule of 270 epochs."""
     return replace(
         _net(model, **knobs),

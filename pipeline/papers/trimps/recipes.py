@@ -12,23 +12,22 @@ entry cannot: each member here is trained as the paper of its own net says.
 from dataclasses import replace
 
 from pipeline.papers.augmentations import FB_RESNET, SENET
+from stages.augmentation import AreaCrop
 from stages.measurement import Published
 from stages.paper import Paper
 from stages.recipe import (
-    AreaCrop,
     Deviation,
     Ensemble,
     Member,
     Optimiser,
     ParameterGroup,
-    Protocol,
-    Recipe,
     Schedule,
     Staircase,
     Steps,
 )
+from stages.tasks.classification.recipe import Classification, TestProtocol
 
-_PROTOCOLS: tuple[Protocol, ...] = ("dense_multi_scale", "centre_crop")
+_PROTOCOLS: tuple[TestProtocol, ...] = ("dense_multi_scale", "centre_crop")
 
 
 def _optimiser(rate: Schedule, weight_decay: float, *, nesterov: bool = False) -> Optimiser:
@@ -40,9 +39,9 @@ def _optimiser(rate: Schedule, weight_decay: float, *, nesterov: bool = False) -
     )
 
 
-def _inception(model: str, auxiliary_weight: float = 0.0) -> Recipe:
+def _inception(model: str, auxiliary_weight: float = 0.0) -> Classification:
     """arXiv:1512.00567, section 8 and arXiv:1602.07261, section 4."""
-    return Recipe(
+    return Classification(
         model=model,
         augmentation=replace(SENET, resize=352, crop=299, unit_variance=True),
         # Both papers: 0.045, times 0.94 every two epochs.
@@ -72,9 +71,9 @@ def _inception(model: str, auxiliary_weight: float = 0.0) -> Recipe:
     )
 
 
-def _residual(model: str, **knobs: object) -> Recipe:
+def _residual(model: str, **knobs: object) -> Classification:
     """fb.resnet.torch's training, which both nets' authors used."""
-    return Recipe(
+    return Classification(
         model=model,
         knobs=knobs,
         augmentation=FB_RESNET,
@@ -186,7 +185,7 @@ MINI_FUSION = Ensemble(
 )
 
 # The embedded images; three members in about a minute on two CPU cores.
-_TOY_PROTOCOLS: tuple[Protocol, ...] = ("ten_crop", "centre_crop")
+_TOY_PROTOCOLS: tuple[TestProtocol, ...] = ("ten_crop", "centre_crop")
 _TOY = replace(
     _MINI,
     augmentation=replace(

@@ -7,8 +7,8 @@ train in one stage at jittered scales, each net takes the place of D in the head
 from functools import partial
 from typing import Any
 
+from stages.augmentation import CentreSquare
 from stages.claim import Arm, Claim, effects
-from stages.recipe import CentreSquare
 
 _VAL = "ILSVRC-2012 val"
 _DENSE = "dense, one scale"

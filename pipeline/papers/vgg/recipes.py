@@ -19,20 +19,19 @@ from stages.recipe import (
     Optimiser,
     ParameterGroup,
     Plateau,
-    Protocol,
-    Recipe,
     Schedule,
     Start,
     Steps,
 )
+from stages.tasks.classification.recipe import Classification, TestProtocol
 
 # Section 3.1: the first four convolutions and the fully connected layers. By their names: by their places
 # the shapes do not fit.
 FROM_A = r"(conv1_1|conv2_1|conv3_1|conv3_2|fc6|fc7|fc8)\..*"
 
-_DENSE: tuple[Protocol, ...] = ("dense", "centre_crop")  # Table 3
-_MULTI_SCALE: tuple[Protocol, ...] = ("dense", "dense_multi_scale", "centre_crop")  # Table 4
-_ALL: tuple[Protocol, ...] = (  # Tables 3, 4 and 5
+_DENSE: tuple[TestProtocol, ...] = ("dense", "centre_crop")  # Table 3
+_MULTI_SCALE: tuple[TestProtocol, ...] = ("dense", "dense_multi_scale", "centre_crop")  # Table 4
+_ALL: tuple[TestProtocol, ...] = (  # Tables 3, 4 and 5
     "dense",
     "dense_multi_scale",
     "multi_crop",
@@ -67,7 +66,7 @@ _LENGTH = Deviation(
     "section 3.1 gives no length for what begins from trained nets",
 )
 
-A_256 = Recipe(
+A_256 = Classification(
     model="vgg_a",  # Table 1; dropout 0.5 on the first two fully connected layers: section 3.1
     knobs={"init": "gaussian", "init_std": 0.01},
     augmentation=vgg(256, 256),  # section 3.1
@@ -81,7 +80,7 @@ A_256 = Recipe(
 )
 
 
-def _from_a(model: str) -> Recipe:
+def _from_a(model: str) -> Classification:
     return replace(
         A_256,
         model=model,
@@ -91,7 +90,9 @@ def _from_a(model: str) -> Recipe:
     )
 
 
-def _at(low: int, high: int, begun: Recipe, protocols: tuple[Protocol, ...]) -> Recipe:
+def _at(
+    low: int, high: int, begun: Classification, protocols: tuple[TestProtocol, ...]
+) -> Classification:
     """The same net trained on at other scales."""
     return replace(
         begun,
@@ -118,7 +119,7 @@ D_JITTER_FC = replace(
 )
 
 
-def _glorot(model: str) -> Recipe:
+def _glorot(model: str) -> Classification:
     """Section 3.1, found after the submission: Glorot's initialisation needs no trained A."""
     return replace(A_256, model=model, knobs={"init": "glorot"}, deviations=(_PLATEAU,))
 

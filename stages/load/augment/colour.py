@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stages.augmentation import Augmentation
 from stages.dataset import Dataset
-from stages.recipe import Augmentation
 
 # Weights of red, green and blue in grey (ITU-R 601), as in Pillow.
 _GREY = (0.299, 0.587, 0.114)

@@ -6,9 +6,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from stages.load.augment.draws import Draw
-from stages.load.decode import resize, resize_short_side
-from stages.recipe import (
+from stages.augmentation import (
     AreaCrop,
     Augmentation,
     CentreSquare,
@@ -16,6 +14,8 @@ from stages.recipe import (
     PaddedSquare,
     ScaleJitter,
 )
+from stages.load.augment.draws import Draw
+from stages.load.decode import resize, resize_short_side
 
 # torchvision's number of tries at a shape that fits into the image.
 _TRIES = 10

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stages.load.decode import resize, resize_short_side
-from stages.recipe import Protocol, Recipe
+from stages.tasks.classification.recipe import Classification, TestProtocol
 
 # Simonyan and Zisserman 2014, section 3.2: a regular grid of 5 x 5 crops a scale.
 _GRID = 5
@@ -37,13 +37,13 @@ class Views:
         scales: short sides of the whole image, ascending; ``dense`` uses the middle one.
     """
 
-    protocol: Protocol
+    protocol: TestProtocol
     crop: int
     resize: int
     scales: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, recipe: Recipe, protocol: Protocol) -> "Views":
+    def of(cls, recipe: Classification, protocol: TestProtocol) -> "Views":
         """The views of a recipe's test.
 
         Raises:

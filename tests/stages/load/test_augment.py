@@ -15,13 +15,7 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from pipeline.papers import augmentations as published
-from stages.dataset import Dataset
-from stages.errors import PipelineError
-from stages.load.augment.colour import Normalise, distort
-from stages.load.augment.crops import training_crop
-from stages.load.augment.draws import Draws
-from stages.load.decode import centre_square, decode, resize, resize_short_side
-from stages.recipe import (
+from stages.augmentation import (
     AreaCrop,
     Augmentation,
     FixedCrops,
@@ -29,6 +23,12 @@ from stages.recipe import (
     PaddedSquare,
     ScaleJitter,
 )
+from stages.dataset import Dataset
+from stages.errors import PipelineError
+from stages.load.augment.colour import Normalise, distort
+from stages.load.augment.crops import training_crop
+from stages.load.augment.draws import Draws
+from stages.load.decode import centre_square, decode, resize, resize_short_side
 
 RECIPE = Augmentation(resize=72, crop=64)
 

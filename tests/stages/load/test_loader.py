@@ -11,22 +11,16 @@ import torch
 from hypothesis import given, settings
 
 from pipeline.papers import augmentations as published
+from stages.augmentation import AreaCrop, Augmentation, CentreSquare, FixedCrops, ScaleJitter
 from stages.dataset import Dataset
 from stages.errors import PipelineError
 from stages.load import order
 from stages.load.augment.draws import Draws
 from stages.load.loader import Images, Part, evaluation_batches, steps_per_epoch, training_batches
-from stages.recipe import (
-    AreaCrop,
-    Augmentation,
-    CentreSquare,
-    FixedCrops,
-    Recipe,
-    ScaleJitter,
-)
 from stages.shard import shard
 from stages.sources import open_source
 from stages.tasks.classification.protocols import Views
+from stages.tasks.classification.recipe import Classification
 from stages.train import TrainJob, train
 
 RECIPE = Augmentation(resize=72, crop=64, colour_noise="standard_deviation")
@@ -236,7 +230,7 @@ def test_a_test_sees_each_image_once(dataset: Dataset, world: int, protocol) -> 
 
 
 def test_a_recipe_decides_about_the_last_batch_and_the_order(
-    recipe: Recipe, dataset: Dataset, tmp_path: Path
+    recipe: Classification, dataset: Dataset, tmp_path: Path
 ) -> None:
     """96 images: four batches of 20 and one of 16, through every part of an augmentation."""
     whole = replace(

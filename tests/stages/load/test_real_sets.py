@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from pipeline.papers import augmentations as published
+from stages.augmentation import Augmentation
 from stages.dataset import Dataset
 from stages.load.loader import Batch, Images, Part, training_batches
-from stages.recipe import Augmentation
 from stages.shard import shard
 from stages.shard.verify import verify
 from stages.sources import open_source

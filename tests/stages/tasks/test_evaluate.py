@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from stages.augmentation import Augmentation
 from stages.dataset import Dataset
 from stages.errors import PipelineError
 from stages.evaluate import (
@@ -24,15 +25,15 @@ from stages.evaluate import (
 )
 from stages.load.augment.colour import Normalise
 from stages.load.loader import Images, Part
-from stages.recipe import Augmentation, Recipe
 from stages.tasks.classification.protocols import Views
+from stages.tasks.classification.recipe import Classification
 from stages.train import TrainJob, train
 
 AUGMENTATION = Augmentation(resize=72, crop=64)
 
 
 @pytest.fixture(scope="module")
-def trained(recipe: Recipe, dataset: Dataset, tmp_path_factory) -> TrainJob:
+def trained(recipe: Classification, dataset: Dataset, tmp_path_factory) -> TrainJob:
     job = TrainJob(replace(recipe, epochs=1), dataset.root, tmp_path_factory.mktemp("run"), seed=0)
     train(job)
     return job

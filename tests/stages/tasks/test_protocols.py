@@ -10,14 +10,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 import models
+from stages.augmentation import Augmentation
 from stages.dataset import Dataset
 from stages.evaluate import answers, predict
 from stages.load.decode import resize, resize_short_side
 from stages.load.loader import Images
-from stages.recipe import Augmentation, Recipe
 from stages.shard import shard
 from stages.sources import open_source
 from stages.tasks.classification.protocols import Views
+from stages.tasks.classification.recipe import Classification
 from tests.stages.load.test_augment import coordinates
 
 SCALES = (96, 128, 160)
@@ -193,7 +194,7 @@ def test_marked_corners_are_seen_as_often_as_the_protocol_says(
         assert torch.allclose(found.probabilities[order], expected, atol=1e-5)
 
 
-def test_whole_images_need_scales(recipe: Recipe) -> None:
+def test_whole_images_need_scales(recipe: Classification) -> None:
     with pytest.raises(ValueError, match="test_scales"):
         Views.of(recipe, "dense")
 
@@ -259,7 +260,7 @@ def test_vgg_is_tested_densely(dataset: Dataset) -> None:
         assert torch.allclose(found.probabilities[index], expected, atol=1e-5)
 
 
-def test_views_of_a_recipe(recipe: Recipe) -> None:
+def test_views_of_a_recipe(recipe: Classification) -> None:
     whole = replace(
         recipe,
         augmentation=Augmentation(resize=384, crop=224),

@@ -13,12 +13,13 @@ from models import read_provenance
 from stages.dataset import Dataset
 from stages.execution import Execution
 from stages.journal import Follower
-from stages.recipe import Optimiser, ParameterGroup, Recipe, Steps
+from stages.recipe import Optimiser, ParameterGroup, Steps
+from stages.tasks.classification.recipe import Classification
 from stages.train import TrainingStopped, TrainJob, train
 
 
 @pytest.fixture(scope="module")
-def still(recipe: Recipe) -> Recipe:
+def still(recipe: Classification) -> Classification:
     """Without dropout, whose noise is each worker's own; batches that no number of workers divides.
 
     96 images are five batches of 19 and one image, which leaves a second worker without any.
@@ -33,7 +34,7 @@ def still(recipe: Recipe) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def alone(still: Recipe, dataset: Dataset, tmp_path_factory) -> TrainJob:
+def alone(still: Classification, dataset: Dataset, tmp_path_factory) -> TrainJob:
     """One worker, whole batches, float32."""
     job = TrainJob(still, dataset.root, tmp_path_factory.mktemp("alone"), seed=0)
     train(job)
@@ -122,7 +123,7 @@ def falls(job: TrainJob) -> bool:
     ids=["bf16", "channels_last"],
 )
 def test_the_loss_falls_in_every_way_to_compute(
-    recipe: Recipe, dataset: Dataset, tmp_path: Path, execution: Execution
+    recipe: Classification, dataset: Dataset, tmp_path: Path, execution: Execution
 ) -> None:
     job = TrainJob(replace(recipe, epochs=12), dataset.root, tmp_path, seed=0, execution=execution)
     train(job)
@@ -133,7 +134,7 @@ def test_the_loss_falls_in_every_way_to_compute(
 @pytest.mark.gpu
 @pytest.mark.parametrize("keep", [0, 1 << 30])
 def test_the_loss_falls_with_images_that_a_gpu_decoded(
-    recipe: Recipe, dataset: Dataset, tmp_path: Path, keep: int, monkeypatch
+    recipe: Classification, dataset: Dataset, tmp_path: Path, keep: int, monkeypatch
 ) -> None:
     monkeypatch.setattr("stages.load.loader.KEEP_DECODED", keep)
     execution = Execution(decode="gpu")

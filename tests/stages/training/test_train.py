@@ -25,28 +25,20 @@ from stages.evaluate import Net, evaluate_part, hits
 from stages.journal import Follower
 from stages.load.augment.colour import Normalise
 from stages.load.loader import Images, training_batches
-from stages.recipe import (
-    Optimiser,
-    ParameterGroup,
-    Plateau,
-    Polynomial,
-    Recipe,
-    Schedule,
-    Start,
-    Steps,
-)
+from stages.recipe import Optimiser, ParameterGroup, Plateau, Polynomial, Schedule, Start, Steps
+from stages.tasks.classification.recipe import Classification
 from stages.train import TrainingStopped, TrainJob, read_result, train
 from stages.training import checkpoint
 from stages.training.initialisation import PairedInitialisation
 from tests.conftest import ROOT
 
 
-def job(recipe: Recipe, dataset: Dataset, folder: Path, **changes) -> TrainJob:
+def job(recipe: Classification, dataset: Dataset, folder: Path, **changes) -> TrainJob:
     return TrainJob(recipe, dataset.root, folder, seed=0, **changes)
 
 
 @pytest.fixture(scope="module")
-def finished(recipe: Recipe, dataset: Dataset, tmp_path_factory) -> TrainJob:
+def finished(recipe: Classification, dataset: Dataset, tmp_path_factory) -> TrainJob:
     """An uninterrupted run."""
     one = job(recipe, dataset, tmp_path_factory.mktemp("run"))
     train(one)
@@ -64,7 +56,7 @@ def test_the_journal_tells_every_epoch_and_every_error(finished: TrainJob) -> No
     assert all(record["images_per_second"] > 0 for record in records if record["kind"] == "step")
 
 
-def test_the_loss_falls(recipe: Recipe, dataset: Dataset, tmp_path: Path) -> None:
+def test_the_loss_falls(recipe: Classification, dataset: Dataset, tmp_path: Path) -> None:
     train(job(replace(recipe, epochs=15), dataset, tmp_path))
     losses = [r["loss"] for r in Follower(tmp_path / "journal.jsonl").read() if r["kind"] == "step"]
     assert sum(losses[-6:]) < 0.9 * sum(losses[:6])
@@ -77,7 +69,7 @@ def test_a_finished_run_is_not_trained_again(finished: TrainJob) -> None:
 
 
 def test_killed_anywhere_it_ends_with_the_same_bits(
-    recipe: Recipe, dataset: Dataset, tmp_path: Path
+    recipe: Classification, dataset: Dataset, tmp_path: Path
 ) -> None:
     """SIGKILL the training process twice at whatever step it is, then let it end."""
     program = tmp_path / "go.py"
@@ -137,7 +129,7 @@ def test_another_seed_is_another_run(finished: TrainJob, dataset: Dataset, tmp_p
 
 
 def test_a_net_that_does_not_start_is_stopped(
-    recipe: Recipe, dataset: Dataset, tmp_path: Path
+    recipe: Classification, dataset: Dataset, tmp_path: Path
 ) -> None:
     frozen = Optimiser((ParameterGroup(".*", Steps(((0, 0.0),)), 0.0),))
     quiet = replace(
@@ -148,7 +140,9 @@ def test_a_net_that_does_not_start_is_stopped(
     assert read_result(tmp_path) is None
 
 
-def test_a_run_that_diverges_is_stopped(recipe: Recipe, dataset: Dataset, tmp_path: Path) -> None:
+def test_a_run_that_diverges_is_stopped(
+    recipe: Classification, dataset: Dataset, tmp_path: Path
+) -> None:
     wild = Optimiser((ParameterGroup(".*", Steps(((0, 1e6),)), 0.0),))
     with pytest.raises(TrainingStopped, match="diverged"):
         train(job(replace(recipe, optimiser=wild), dataset, tmp_path))
@@ -186,7 +180,7 @@ def flat(schedule: Schedule, **changes) -> Optimiser:
     ids=["plateau", "nesterov", "averaged"],
 )
 def test_interrupted_twice_it_ends_as_if_it_had_not_been(
-    recipe: Recipe, dataset: Dataset, tmp_path: Path, changes
+    recipe: Classification, dataset: Dataset, tmp_path: Path, changes
 ) -> None:
     """In the middle of an epoch and at the end of one, whatever belongs to the state."""
     changed = replace(recipe, epochs=4, **changes)
@@ -214,7 +208,7 @@ def told(run: TrainJob, *names: str) -> list[dict[str, object]]:
 
 
 def test_the_rate_follows_the_validation_error(
-    recipe: Recipe, dataset: Dataset, tmp_path: Path
+    recipe: Classification, dataset: Dataset, tmp_path: Path
 ) -> None:
     """The rule replayed by hand on the errors that the journal tells."""
     schedule = Plateau(1e-3, factor=0.5, drops=2, patience=1, threshold=2.0)
@@ -234,7 +228,7 @@ def test_the_rate_follows_the_validation_error(
 
 
 def test_averaging_is_the_mean_of_the_weights_after_each_step(
-    recipe: Recipe, dataset: Dataset, tmp_path: Path
+    recipe: Classification, dataset: Dataset, tmp_path: Path
 ) -> None:
     """One step an epoch, so that runs of 3, 4 and 5 epochs hold the weights after those steps."""
     plain = replace(recipe, batch_size=96, optimiser=flat(Steps(((0, 1e-3),))))
@@ -253,7 +247,7 @@ def test_averaging_is_the_mean_of_the_weights_after_each_step(
 
 
 def test_the_averaged_weights_are_validated(
-    guessing: Recipe, dataset: Dataset, tmp_path: Path
+    guessing: Classification, dataset: Dataset, tmp_path: Path
 ) -> None:
     """The very last step changes the network much, and the mean of all steps little."""
     last_step = replace(guessing, optimiser=flat(Steps(((0, 0.0), (1.8, 0.1)))))
@@ -269,7 +263,7 @@ def test_the_averaged_weights_are_validated(
 
 
 def test_the_loss_counts_auxiliary_heads_and_smooths_labels(
-    dataset: Dataset, recipe: Recipe, tmp_path: Path
+    dataset: Dataset, recipe: Classification, tmp_path: Path
 ) -> None:
     """One step on all images, and the same step by hand."""
     knobs = {
@@ -311,14 +305,14 @@ def test_the_loss_counts_auxiliary_heads_and_smooths_labels(
     assert record["loss"] == pytest.approx(main.item(), rel=1e-5)
 
 
-def at_first(recipe: Recipe) -> nn.Module:
+def at_first(recipe: Classification) -> nn.Module:
     """The network that a run of seed 0 begins with."""
     with PairedInitialisation(0):
         return models.create(recipe.model, num_classes=6, **recipe.knobs)
 
 
 def shown_in_training(
-    recipe: Recipe, dataset: Dataset, epoch: int
+    recipe: Classification, dataset: Dataset, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The network's inputs and their labels, batch by batch."""
     images = Images.to_train(dataset.samples("train"), recipe.augmentation)
@@ -330,7 +324,7 @@ def shown_in_training(
 
 
 def test_filters_stay_within_their_root_mean_square(
-    recipe: Recipe, dataset: Dataset, tmp_path: Path
+    recipe: Classification, dataset: Dataset, tmp_path: Path
 ) -> None:
     """After one step: what is larger is scaled back to the bound, what is smaller is left alone."""
     bound = 0.02
@@ -355,7 +349,7 @@ FROM_A = r"(conv1_1|conv2_1|conv3_1|conv3_2|fc\d)\..*"
 
 
 @pytest.fixture(scope="module")
-def vgg_a(recipe: Recipe, dataset: Dataset, tmp_path_factory) -> TrainJob:
+def vgg_a(recipe: Classification, dataset: Dataset, tmp_path_factory) -> TrainJob:
     small = replace(
         recipe,
         model="vgg_a",
@@ -415,7 +409,7 @@ def test_a_start_from_damaged_weights_is_refused(
 
 
 @pytest.fixture(scope="module")
-def guessing(recipe: Recipe) -> Recipe:
+def guessing(recipe: Classification) -> Classification:
     """A network that never changes and whose guesses differ from image to image."""
     return replace(
         recipe,
@@ -427,7 +421,7 @@ def guessing(recipe: Recipe) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def counted(guessing: Recipe, dataset: Dataset) -> list[float]:
+def counted(guessing: Classification, dataset: Dataset) -> list[float]:
     """Its training error in each epoch, counted by hand over the very crops of that epoch."""
     model = at_first(guessing)
     errors = []
@@ -447,7 +441,7 @@ def training_errors(run: TrainJob) -> list[float]:
 
 
 def test_the_training_error_is_counted_also_across_interruptions(
-    guessing: Recipe, counted: list[float], dataset: Dataset, tmp_path: Path
+    guessing: Classification, counted: list[float], dataset: Dataset, tmp_path: Path
 ) -> None:
     run = job(guessing, dataset, tmp_path, checkpoint_seconds=0.0)
     for step in (4, 5):  # in the first epoch, and early in the second

@@ -1,0 +1,74 @@
+"""What defines the training of a classifier. Pure data: importing this module imports no torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stages.augmentation import Augmentation
+from stages.recipe import Optimiser, Recipe
+
+# How a trained network is tested; `stages.tasks.classification.protocols` says what each one sees.
+TestProtocol = Literal[
+    "centre_crop",
+    "ten_crop",
+    "dense",
+    "dense_multi_scale",
+    "multi_crop",
+    "multi_crop_and_dense",
+    "144_crops",
+]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a test shows a network, whoever trained it. Lengths in pixels.
+
+    Attributes:
+        crop: side of a crop.
+        resize: side of the centre square that crops are cut from.
+        scales: short sides of whole images, ascending; the middle one is that of ``dense``.
+    """
+
+    crop: int
+    resize: int
+    scales: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification(Recipe):
+    """One training of a classifier, fully described.
+
+    Attributes:
+        augmentation: how a training crop is made, and the lengths of the tests.
+        optimiser: which parameters learn how fast.
+        batch_size: images a step, over all workers together.
+        test_scales: short sides in pixels of the protocols that test whole images, ascending; the
+            middle one is that of ``dense``.
+        drop_last: an epoch is floor(images / batch_size) steps; else every image is seen, the last
+            ones in a smaller batch.
+        shuffle_buffer: None for a uniformly random order of all images; else shards are visited
+            whole, in random order, and an image moves by fewer than `shuffle_buffer` places.
+        start_steps: after so many steps the loss must have left ln(classes), or the run stops.
+        auxiliary_weight: what an auxiliary head's loss counts (Szegedy 2014, section 5: 0.3).
+        label_smoothing: share of the target that is spread evenly over all classes.
+        filter_rms: after every step, filters of a larger root mean square are scaled back to it
+            (Zeiler and Fergus 2013, section 3: 0.1).
+        average_from: from this epoch on the mean of the weights after each step is kept, tested and
+            saved (Polyak averaging; Szegedy 2014, section 6).
+    """
+
+    augmentation: Augmentation
+    optimiser: Optimiser
+    batch_size: int
+    start_steps: int
+    test_scales: tuple[int, ...] = ()
+    drop_last: bool = True
+    shuffle_buffer: int | None = None
+    auxiliary_weight: float = 0.0
+    label_smoothing: float = 0.0
+    filter_rms: float | None = None
+    average_from: float | None = None
+
+    @property
+    def shown(self) -> Shown:
+        """What its tests show the network."""
+        return Shown(self.augmentation.crop, self.augmentation.resize, self.test_scales)
