@@ -25,10 +25,10 @@ from cluster.session import session
 from cluster.tune import concurrency, sweep_on_ray
 from pipeline.papers.alexnet.recipes import TOY_RECIPE
 from stages import embedded
+from stages.job import RunFolder, TrainJob
 from stages.journal import Follower
 from stages.shard import shard
 from stages.sources import open_source
-from stages.train import TrainJob
 from stages.trial import Trial, run_trial
 
 
@@ -83,7 +83,10 @@ def main() -> None:
 def _trials(root: Path, name: str, options: Options) -> list[Trial]:
     recipe = replace(TOY_RECIPE, epochs=options.epochs)
     return [
-        Trial(TrainJob(recipe, root / "dataset", root / name / str(seed), seed), ("ten_crop",))
+        Trial(
+            TrainJob(recipe, root / "dataset", RunFolder(root / name / str(seed)), seed),
+            ("ten_crop",),
+        )
         for seed in range(options.trials)
     ]
 
@@ -96,7 +99,7 @@ def _run(trials: Sequence[Trial]) -> None:
 
 def _seconds(trials: Sequence[Trial]) -> float:
     """From the start of the first training to the end of the last test."""
-    starts = [next(Follower(trial.job.journal).read())["time"] for trial in trials]
+    starts = [next(Follower(trial.job.folder.journal).read())["time"] for trial in trials]
     ends = [(trial.job.results / "ten_crop.json").stat().st_mtime for trial in trials]
     return max(ends) - min(starts)
 

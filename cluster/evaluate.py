@@ -8,8 +8,9 @@ import pyarrow as pa
 from cluster.session import Resources
 from cluster.train import cpus_per_worker
 from stages.errors import PipelineError
-from stages.evaluate import Net, evaluate_part
-from stages.load.loader import Part
+from stages.evaluate import evaluate_part
+from stages.parallel import Part
+from stages.tasks.task import Net
 
 
 def evaluate_on_ray(

@@ -11,7 +11,8 @@ from typing import Any
 
 from cluster.session import Resources
 from stages.errors import PipelineError
-from stages.train import TrainingStopped, TrainJob, TrainResult, train
+from stages.job import TrainingStopped, TrainJob, TrainResult
+from stages.train import train
 
 # A collective that waits longer has lost a worker or waits for a stuck loader.
 COLLECTIVE_SECONDS = 600
@@ -36,7 +37,7 @@ def train_on_ray(
     from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 
     cpus = cpus or cpus_per_worker(workers, resources)
-    storage = job.run_dir / "ray"
+    storage = job.folder.scratch
     trainer = TorchTrainer(
         _worker,
         train_loop_config={"job": job, "cpus": cpus},
@@ -46,7 +47,7 @@ def train_on_ray(
         torch_config=TorchConfig(timeout_s=COLLECTIVE_SECONDS),
         run_config=RunConfig(
             # A name of its own each time: Ray's snapshot of an earlier try is nothing we build on.
-            name=f"{job.run_dir.name}-{time.time_ns()}",
+            name=f"{job.folder.root.name}-{time.time_ns()}",
             storage_path=str(storage),
             failure_config=FailureConfig(max_failures=3, controller_failure_limit=3),
         ),

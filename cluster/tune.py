@@ -15,8 +15,8 @@ from typing import Any
 from cluster.session import Resources
 from cluster.train import train_on_ray
 from stages.errors import PipelineError
+from stages.job import TrainJob
 from stages.measurement import SearchMetric
-from stages.train import TrainJob
 from stages.trial import Trial, evaluate_trial, run_search, run_trial
 
 

@@ -4,9 +4,8 @@ Each worker predicts its part of the validation set; `score` puts the parts toge
 every validation image is there exactly once.
 """
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,59 +19,18 @@ from models.weights import load_network
 from stages.dataset import Dataset
 from stages.errors import PipelineError
 from stages.files import write_atomically
+from stages.job import RunFolder
 from stages.load.augment.colour import Normalise
-from stages.load.loader import ALONE, Images, Part, evaluation_batches
+from stages.load.loader import Images, evaluation_batches
+from stages.measurement import Evaluation, Interval
+from stages.parallel import ALONE, Part
 from stages.tasks.classification.protocols import Views
-from stages.tasks.classification.recipe import Classification
+from stages.tasks.classification.recipe import Classification, PretrainedClassifier, Shown
+from stages.tasks.task import Net
 
 TOP = 5
 # Views of a batch are tested together; so many images' views fit beside the network in a few GB.
 VIEWS_AT_ONCE = 500
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A share in percent with its 95 % interval (Wilson 1927)."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What a network makes of a validation set.
-
-    Attributes:
-        protocol: how it was tested.
-        n: images, each counted once.
-        error_top1: share of images whose first answer is wrong.
-        error_top5: share of images whose first five answers are all wrong.
-    """
-
-    protocol: str
-    n: int
-    error_top1: Interval
-    error_top5: Interval
-
-
-@dataclass(frozen=True)
-class Net:
-    """A trained network to test.
-
-    Attributes:
-        recipe: says what its tests show it.
-        weights: file of its weights; None for those in a library's own cache.
-        weight: what its probabilities count beside those of an ensemble's other networks.
-        foreign: name of a network that was not trained here (see `models.pretrained.libraries`); of the
-            recipe,
-            only the lengths of the augmentation and the test scales then count.
-    """
-
-    recipe: Classification
-    weights: Path | None
-    weight: float = 1.0
-    foreign: str = ""
 
 
 @dataclass(frozen=True)
@@ -193,7 +151,7 @@ def evaluate_part(
     predictions = []
     for net in nets:
         model, normalise = _open(net, dataset, device)
-        views = Views.of(net.recipe, protocol)
+        views = Views.of(_shown(net), protocol)
         predictions.append(
             predict(
                 model,
@@ -208,13 +166,19 @@ def evaluate_part(
     return answers(fuse(predictions, [net.weight for net in nets]))
 
 
+def _shown(net: Net) -> Shown:
+    assert isinstance(net.origin, Classification | PretrainedClassifier)
+    return net.origin.shown
+
+
 def _open(
     net: Net, dataset: Dataset, device: torch.device
 ) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    if net.foreign:
+    if isinstance(net.origin, PretrainedClassifier):
         from stages.tasks.classification.pretrained import open_network
 
-        return open_network(net.foreign, net.weights, dataset.info.classes, device)
+        return open_network(net.origin.name, net.weights, dataset.info.classes, device)
+    assert isinstance(net.origin, Classification)
     assert net.weights is not None
     try:
         model, provenance = load_network(net.weights)
@@ -230,10 +194,12 @@ def _open(
             f"{len(own)} of the data set",
             "test it on the data set that it was trained on",
         )
-    return model.to(device), Normalise(dataset, net.recipe.augmentation, device)
+    return model.to(device), Normalise(dataset, net.origin.augmentation, device)
 
 
-def score(parts: Sequence[pa.Table], dataset_root: Path, protocol: str, folder: Path) -> Evaluation:
+def score(
+    parts: Sequence[pa.Table], dataset_root: Path, protocol: str, folder: RunFolder
+) -> Evaluation:
     """Put the parts' answers together, count the errors, and write both to ``folder``.
 
     Writes ``PROTOCOL.parquet`` (a row an image, with its key) and then ``PROTOCOL.json``.
@@ -253,16 +219,16 @@ def score(parts: Sequence[pa.Table], dataset_root: Path, protocol: str, folder: 
             "this is a fault of the program, not of the data; please report it",
         )
     right = hits(table)
+    wrong = {"error_top1": ~right[:, 0], "error_top5": ~right.any(axis=1)}
     evaluation = Evaluation(
-        protocol=protocol,
-        n=len(table),
-        error_top1=error_percent(int((~right[:, 0]).sum()), len(table)),
-        error_top5=error_percent(int((~right.any(axis=1)).sum()), len(table)),
+        protocol,
+        len(table),
+        {metric: error_percent(int(each.sum()), len(table)) for metric, each in wrong.items()},
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.evaluations.mkdir(parents=True, exist_ok=True)
     table = table.add_column(0, "key", pa.array(samples.keys))
-    pq.write_table(table, folder / f"{protocol}.parquet")
-    write_atomically(folder / f"{protocol}.json", json.dumps(asdict(evaluation), indent=1) + "\n")
+    pq.write_table(table, folder.predictions(protocol))
+    write_atomically(folder.evaluation(protocol), evaluation.to_json())
     return evaluation
 
 
@@ -276,15 +242,10 @@ def hits(table: pa.Table) -> NDArray[np.bool_]:
     return right
 
 
-def read_evaluation(folder: Path, protocol: str) -> Evaluation | None:
+def read_evaluation(folder: RunFolder, protocol: str) -> Evaluation | None:
     """What an earlier `score` wrote, or None."""
-    path = folder / f"{protocol}.json"
-    if not path.is_file():
-        return None
-    values = json.loads(path.read_text())
-    for metric in ("error_top1", "error_top5"):
-        values[metric] = Interval(**values[metric])
-    return Evaluation(**values)
+    path = folder.evaluation(protocol)
+    return Evaluation.from_json(path.read_text()) if path.is_file() else None
 
 
 def error_percent(errors: int, n: int) -> Interval:

@@ -3,9 +3,10 @@
 Pure data, so that the tracking store, the papers' record and the report can share it.
 """
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import KW_ONLY, asdict, dataclass
 from statistics import mean
 from typing import Literal
 
@@ -20,6 +21,42 @@ TRAINING = "training"
 
 IMAGENET_CLASSES = 1000
 IMAGENET_VALIDATION_IMAGES = 50_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a test of a network, or of an ensemble, came to.
+
+    Attributes:
+        protocol: how it was tested.
+        n: items that were asked about, each once.
+        figures: by metric.
+    """
+
+    protocol: str
+    n: int
+    figures: Mapping[str, Interval]
+
+    def to_json(self) -> str:
+        """The text of its file: one flat object."""
+        figures = {metric: asdict(figure) for metric, figure in self.figures.items()}
+        return json.dumps({"protocol": self.protocol, "n": self.n, **figures}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Evaluation":
+        """What `to_json` wrote."""
+        values = json.loads(text)
+        protocol, n = values.pop("protocol"), values.pop("n")
+        return cls(protocol, n, {metric: Interval(**value) for metric, value in values.items()})
 
 
 @dataclass(frozen=True, order=True, kw_only=True)

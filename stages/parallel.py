@@ -1,4 +1,4 @@
-"""Do many independent things at once: in processes, or in threads. On Ray: `cluster.shard`."""
+"""Share work out: a worker's part of the items, and independent work in processes or threads."""
 
 import multiprocessing
 import os
@@ -15,12 +15,31 @@ from concurrent.futures import (
     wait,
 )
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from stages.errors import PipelineError
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A worker's place among all: it takes slice ``rank`` of ``world`` of every batch."""
+
+    rank: int = 0
+    world: int = 1
+
+    def of(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """This worker's part; the parts' sizes differ by one at most."""
+        return np.array_split(items, self.world)[self.rank]
+
+
+ALONE = Part()
 
 # Tasks handed out for each worker: one at work and one to go on with, so that a data set of any size
 # needs the memory of a few tasks.

@@ -165,6 +165,17 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Pretrained:
+    """A network that was not trained here. A task has a kind of its own, which says what its tests show.
+
+    Attributes:
+        name: where its architecture and weights come from (see `models.pretrained.libraries`).
+    """
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Member:
     """One network of an ensemble.
 

@@ -11,8 +11,7 @@ import math
 import re
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +31,11 @@ from stages.errors import PipelineError
 from stages.evaluate import answers, default_device, hits, predict
 from stages.execution import Execution
 from stages.files import write_atomically
+from stages.job import OnEpoch, TrainingStopped, TrainJob, TrainResult, read_result
 from stages.journal import Journal
 from stages.load.augment.colour import Normalise
-from stages.load.loader import ALONE, Batch, Images, Part, steps_per_epoch, training_batches
+from stages.load.loader import Batch, Images, steps_per_epoch, training_batches
+from stages.parallel import ALONE, Part
 from stages.tasks.classification.protocols import Views
 from stages.tasks.classification.recipe import Classification
 from stages.training import checkpoint, optim
@@ -43,71 +44,6 @@ from stages.training.initialisation import PairedInitialisation
 # A loss this close to that of guessing has not left it.
 STARTED = 0.99
 LOGS_PER_EPOCH = 20
-
-
-class TrainingStopped(PipelineError):  # noqa: N818 - an outcome, not a fault of the program
-    """The training itself says that going on is useless; every worker raises it at the same step."""
-
-
-@dataclass(frozen=True)
-class TrainJob:
-    """What to train and where to keep it.
-
-    Attributes:
-        recipe: everything that changes the numbers.
-        dataset: a data set folder.
-        run_dir: the run's own folder; every worker must see the same one.
-        seed: of initial weights, order, augmentation and dropout.
-        checkpoint_seconds: least time between two checkpoints; 0 for one every step.
-        loader_processes: loader processes of each worker, where images are decoded on the fly.
-        start: trained weights of the run that the recipe's `start` names.
-        execution: how it is computed.
-    """
-
-    recipe: Classification
-    dataset: Path
-    run_dir: Path
-    seed: int
-    start: Path | None = None
-    execution: Execution = field(default_factory=Execution)
-    checkpoint_seconds: float = 30.0
-    loader_processes: int = 0
-
-    @property
-    def weights(self) -> Path:
-        """Where the trained weights are once the run has finished."""
-        return self.run_dir / "weights.safetensors"
-
-    @property
-    def results(self) -> Path:
-        """Where the trained network's evaluations are."""
-        return self.run_dir / "evaluations"
-
-    @property
-    def journal(self) -> Path:
-        """The run's journal."""
-        return self.run_dir / "journal.jsonl"
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a training ended.
-
-    Attributes:
-        steps: of the optimiser.
-        loss: mean training loss over the last record's steps.
-        seconds: spent in the loop, over all interruptions.
-        images_per_second: over the same time, all workers together.
-    """
-
-    steps: int
-    loss: float
-    seconds: float
-    images_per_second: float
-
-
-# Called on every worker after each epoch with its number from 1 and the centre-crop top-1 error in percent.
-OnEpoch = Callable[[int, float], None]
 
 
 def train(
@@ -125,17 +61,11 @@ def train(
             not see the same run folder.
         PipelineError: a worker cannot read the data set.
     """
-    result = read_result(job.run_dir)
+    result = read_result(job.folder)
     if result is None:
         result = _Training(job, device or default_device(), on_epoch).run()
-    shutil.rmtree(job.run_dir / "checkpoints", ignore_errors=True)  # the weights are there now
+    shutil.rmtree(job.folder.checkpoints, ignore_errors=True)  # the weights are there now
     return result
-
-
-def read_result(run_dir: Path) -> TrainResult | None:
-    """The result of a finished run, or None."""
-    path = run_dir / "result.json"
-    return TrainResult(**json.loads(path.read_text())) if path.is_file() else None
 
 
 class _Training:
@@ -144,6 +74,7 @@ class _Training:
     def __init__(
         self, job: TrainJob, device: torch.device, on_epoch: OnEpoch | None = None
     ) -> None:
+        assert isinstance(job.recipe, Classification)
         self.job, self.recipe, self.device = job, job.recipe, device
         self.on_epoch = on_epoch
         distributed = dist.is_available() and dist.is_initialized()
@@ -156,7 +87,7 @@ class _Training:
         dataset = Dataset(job.dataset)
         self.classes = dataset.info.classes
         augmentation = self.recipe.augmentation
-        self.views = Views.of(self.recipe, "centre_crop")
+        self.views = Views.of(self.recipe.shown, "centre_crop")
         self.train_images = Images.to_train(
             dataset.samples("train"), augmentation, _decoding_device(job.execution, device)
         )
@@ -199,7 +130,7 @@ class _Training:
             )
         if job.execution.compile:
             self.network = torch.compile(self.network)  # type: ignore[assignment]
-        self.journal = Journal(job.journal) if self.part.rank == 0 else None
+        self.journal = Journal(job.folder.journal) if self.part.rank == 0 else None
         self._next_save = time.monotonic() + job.checkpoint_seconds
 
     def run(self) -> TrainResult:
@@ -226,8 +157,8 @@ class _Training:
                 knobs=self.recipe.knobs,
                 recipe=self.recipe.id,
             )
-            save_weights(self._tested(), self.job.weights, provenance)
-            write_atomically(self.job.run_dir / "result.json", json.dumps(asdict(result)) + "\n")
+            save_weights(self._tested(), self.job.folder.weights, provenance)
+            write_atomically(self.job.folder.result, json.dumps(asdict(result)) + "\n")
         return result
 
     @property
@@ -380,7 +311,7 @@ class _Training:
         if (schedule := optim.plateau_of(self.recipe.optimiser)) is not None:
             self.plateau.update(error_top1, schedule)
         if self.on_epoch is not None:
-            self.on_epoch(epoch + 1, error_top1)
+            self.on_epoch(epoch + 1)
 
     def _check_loss(self, steps: int) -> None:
         if not math.isfinite(self.loss):
@@ -427,7 +358,7 @@ class _Training:
                 for group in self.optimiser.param_groups
             ],
         }
-        checkpoint.save(self.job.run_dir / "checkpoints", state, self.step)
+        checkpoint.save(self.job.folder.checkpoints, state, self.step)
         # At most a twentieth of the time goes into checkpoints, however large the network; unless the
         # job wants one every step.
         spent = time.monotonic() - started
@@ -435,7 +366,7 @@ class _Training:
         self._next_save = time.monotonic() + (max(wanted, 20 * spent) if wanted else 0.0)
 
     def _restore(self) -> None:
-        state = checkpoint.latest(self.job.run_dir / "checkpoints")
+        state = checkpoint.latest(self.job.folder.checkpoints)
         if state is not None:
             self.step, self.seconds, self.loss = state["step"], state["seconds"], state["loss"]
             self.right, self.plateau = state["right"], optim.PlateauState(**state["plateau"])

@@ -11,10 +11,12 @@ from statistics import mean
 
 import torch
 
-from stages.evaluate import Net, evaluate_part, read_evaluation, score
+from stages.evaluate import evaluate_part, read_evaluation, score
+from stages.job import OnEpoch, TrainingStopped, TrainJob
 from stages.journal import Follower
 from stages.measurement import SearchMetric
-from stages.train import OnEpoch, TrainingStopped, TrainJob, train
+from stages.tasks.task import Net
+from stages.train import train
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Trial:
     @property
     def missing(self) -> list[str]:
         """The protocols that it was not tested with yet."""
-        folder = self.job.results
+        folder = self.job.folder
         return [name for name in self.protocols if read_evaluation(folder, name) is None]
 
 
@@ -52,13 +54,13 @@ def evaluate_trial(trial: Trial, device: torch.device | None) -> None:
     job = trial.job
     for protocol in trial.missing:
         answers = evaluate_part(
-            [Net(job.recipe, job.weights)],
+            [Net(job.recipe, job.folder.weights)],
             job.dataset,
             protocol,
             processes=job.loader_processes,
             device=device,
         )
-        score([answers], job.dataset, protocol, job.results)
+        score([answers], job.dataset, protocol, job.folder)
 
 
 def run_search(job: TrainJob, metric: SearchMetric, report: Callable[[int, float], None]) -> None:
@@ -73,14 +75,14 @@ def run_search(job: TrainJob, metric: SearchMetric, report: Callable[[int, float
         report: called after each epoch with its number from 1 and the metric, percent.
     """
     # A search that was killed goes on in the middle: what went before is in the journal alone.
-    journal = Follower(job.journal)
+    journal = Follower(job.folder.journal)
     errors: list[float] = []
 
-    def note(epoch: int, _: float) -> None:
+    def note(epoch: int) -> None:
         errors.extend(record[metric] for record in journal.read() if record["kind"] == "epoch")
         report(epoch, errors[-1] if metric == "error_top1" else mean(errors))
 
     with contextlib.suppress(TrainingStopped):
         train(job, on_epoch=note)
         if not errors:  # it had ended before
-            note(job.recipe.epochs, 0.0)
+            note(job.recipe.epochs)

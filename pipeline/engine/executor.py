@@ -22,13 +22,14 @@ from pipeline.engine.watch import Watch
 from pipeline.engine.workspace import Workspace
 from pipeline.tracking.store import Tracker
 from stages.errors import PipelineError
-from stages.evaluate import Evaluation, Net, read_evaluation, score
+from stages.evaluate import read_evaluation, score
 from stages.execution import Execution
 from stages.files import write_atomically
+from stages.job import RunFolder, TrainJob, TrainResult, read_result
 from stages.journal import Follower, Record
-from stages.measurement import SearchMetric
+from stages.measurement import Evaluation, SearchMetric
 from stages.recipe import Recipe, digest
-from stages.train import TrainJob, TrainResult, read_result
+from stages.tasks.task import Net
 from stages.trial import Trial
 
 # What `Laboratory.best_rate` multiplies learning rates with, and the seed of its trainings.
@@ -106,7 +107,7 @@ class Laboratory:
             self.test(run_of_member, nets[-1:], run.protocols)
         if self._redo is not None:
             self._tracker.forget(run.name, evaluations_only=False)
-            shutil.rmtree(self._folder(run), ignore_errors=True)
+            shutil.rmtree(self._folder(run).root, ignore_errors=True)
         return self.test(run, nets, run.protocols)
 
     def train(self, run: Run, redo: Redo | None = None) -> Path:
@@ -116,7 +117,7 @@ class Laboratory:
         with self._workspace.lock(run.name):
             if redo is not None:
                 self._tracker.forget(run.name, evaluations_only=redo == "evaluate")
-                undone = folder if redo == "train" else folder / "evaluations"
+                undone = folder.root if redo == "train" else folder.evaluations
                 shutil.rmtree(undone, ignore_errors=True)
             job = self._job(run, start)
             command, training = self._register(run)
@@ -124,7 +125,7 @@ class Laboratory:
             with (
                 self._recorded([] if finished else [command, training]),
                 Watch(
-                    {training: job.journal},
+                    {training: job.folder.journal},
                     lambda _, record: self._progress.record(record),
                     self._tracker,
                     self._warn,
@@ -133,14 +134,14 @@ class Laboratory:
                 if finished is None:
                     self._progress.line("train", f"{run.recipe_name}: {run.name}")
                     result = self._launcher.train(job)
-            self._tracker.trained(training, list(Follower(job.journal).read()))
+            self._tracker.trained(training, list(Follower(job.folder.journal).read()))
         if finished is None:
             self._say_trained(result)
         else:
             self._progress.line(
-                "train", f"finished before ({finished.steps:,} steps), skipped: {folder}"
+                "train", f"finished before ({finished.steps:,} steps), skipped: {folder.root}"
             )
-        return job.weights
+        return job.folder.weights
 
     def sweep(self, runs: Sequence[Run], protocols: Sequence[Sequence[str]]) -> dict[str, str]:
         """Do many runs at a time; what is finished is not repeated.
@@ -164,7 +165,7 @@ class Laboratory:
                 locks.enter_context(self._workspace.lock(run.name))
                 parent, training = self._register(run)
                 trial = Trial(self._job(run, start), tuple(wanted))
-                finished = read_result(trial.job.run_dir) is not None and not trial.missing
+                finished = read_result(trial.job.folder) is not None and not trial.missing
                 (done if finished else todo)[training] = run, trial
                 parents |= set() if finished else {parent}
             self._progress.line(
@@ -174,10 +175,10 @@ class Laboratory:
             for training, (run, trial) in (todo | done).items():
                 if run.name in failed:
                     continue
-                self._tracker.trained(training, list(Follower(trial.job.journal).read()))
+                self._tracker.trained(training, list(Follower(trial.job.folder.journal).read()))
                 for protocol in trial.protocols:
-                    if evaluation := read_evaluation(trial.job.results, protocol):
-                        answers = trial.job.results / f"{protocol}.parquet"
+                    if evaluation := read_evaluation(trial.job.folder, protocol):
+                        answers = trial.job.folder.predictions(protocol)
                         self._tracker.evaluation(training, evaluation, answers)
         return failed
 
@@ -201,7 +202,7 @@ class Laboratory:
                     TrainJob(
                         arm(factor),
                         run.setting.dataset,
-                        folder / f"{factor:g}",
+                        RunFolder(folder / f"{factor:g}"),
                         SEARCH_SEED,
                         start=start,
                         execution=self._execution,
@@ -212,7 +213,7 @@ class Laboratory:
                 found = dict(zip(map(str, RATE_FACTORS), errors, strict=True))
                 write_atomically(kept, json.dumps(found, indent=1) + "\n")
                 for job in jobs:
-                    shutil.rmtree(job.run_dir, ignore_errors=True)
+                    shutil.rmtree(job.folder.root, ignore_errors=True)
         found = json.loads(kept.read_text())
         best = min(found, key=lambda factor: found[factor])
         if not math.isfinite(found[best]):
@@ -245,7 +246,7 @@ class Laboratory:
                     f"top-5 {record['error_top5']:.1f} % (n={record['n']:,})",
                 )
 
-        journals = {training: trial.job.journal for training, (_, trial) in trials.items()}
+        journals = {training: trial.job.folder.journal for training, (_, trial) in trials.items()}
         names = {training: run.name for training, (run, _) in trials.items()}
         with (
             self._recorded([*parents, *trials]),
@@ -273,11 +274,11 @@ class Laboratory:
         Raises:
             PipelineError: weights that cannot be loaded.
         """
-        results = self._folder(run) / "evaluations"
+        folder = self._folder(run)
         dataset, info = run.setting.dataset, run.setting.info
         with self._workspace.lock(run.name):
             command, parent = self._register(run)
-            missing = [name for name in protocols if read_evaluation(results, name) is None]
+            missing = [name for name in protocols if read_evaluation(folder, name) is None]
             if missing:
                 what = f"{len(nets)} networks, " if len(nets) > 1 else ""
                 self._progress.line(
@@ -287,12 +288,12 @@ class Laboratory:
                 with self._recorded([command, parent]):
                     parts = self._launcher.evaluate(nets, dataset, missing)
                     for protocol in missing:
-                        score(parts[protocol], dataset, protocol, results)
+                        score(parts[protocol], dataset, protocol, folder)
             else:
-                self._progress.line("evaluate", f"finished before, skipped: {results}")
-            evaluations = [found for name in protocols if (found := read_evaluation(results, name))]
+                self._progress.line("evaluate", f"finished before, skipped: {folder.evaluations}")
+            evaluations = [found for name in protocols if (found := read_evaluation(folder, name))]
             for evaluation in evaluations:
-                answers = results / f"{evaluation.protocol}.parquet"
+                answers = folder.predictions(evaluation.protocol)
                 self._tracker.evaluation(parent, evaluation, answers)
         return evaluations
 
@@ -309,7 +310,7 @@ class Laboratory:
     def _warn(self, text: str) -> None:
         self._progress.line("track", text)
 
-    def _folder(self, run: Recorded) -> Path:
+    def _folder(self, run: Recorded) -> RunFolder:
         return self._workspace.run(run.name)
 
     def _register(self, run: Recorded) -> tuple[str, str]:
@@ -318,7 +319,7 @@ class Laboratory:
         resolved = run.resolved
         tags = {**run.tags, "born": _born(folder)}
         write_atomically(
-            folder / "run.json", json.dumps({"recipe": resolved, **tags}, indent=1) + "\n"
+            folder.description, json.dumps({"recipe": resolved, **tags}, indent=1) + "\n"
         )
         command = self._tracker.command(
             setting.experiment,
@@ -364,10 +365,10 @@ class Laboratory:
         )
 
 
-def _born(folder: Path) -> str:
+def _born(folder: RunFolder) -> str:
     """When a run's folder was made: a folder made anew is another run to the tracking store."""
-    path = folder / "run.json"
+    path = folder.description
     if path.is_file():
         return str(json.loads(path.read_text())["born"])
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.root.mkdir(parents=True, exist_ok=True)
     return str(time.time_ns())

@@ -12,9 +12,11 @@ from typing import Protocol as Interface
 import pyarrow as pa
 
 from stages.errors import PipelineError
-from stages.evaluate import Net, evaluate_part
+from stages.evaluate import evaluate_part
+from stages.job import TrainJob, TrainResult
 from stages.measurement import SearchMetric
-from stages.train import TrainJob, TrainResult, train
+from stages.tasks.task import Net
+from stages.train import train
 from stages.trial import Trial, run_search, run_trial
 
 

@@ -1,11 +1,13 @@
 """A run and its name: one recipe, or one ensemble, on one data set with one seed."""
 
+import hashlib
 import re
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.tracking.store import EXPERIMENTS, code_version
+from pipeline.tracking.store import EXPERIMENTS
 from stages.dataset import DatasetInfo
 from stages.paper import Paper, Profile
 from stages.recipe import Deviation, Ensemble, Recipe, digest
@@ -166,3 +168,26 @@ def named(setting: Setting, recipe: Recipe) -> str:
         if isinstance(other, Recipe) and other.id == recipe.id:
             return name
     return recipe.model
+
+
+def code_version() -> str:
+    """The git revision of this checkout, with ``-dirty`` where files differ.
+
+    Where git is not at hand, as in a submitted job, a hash of the source files.
+    """
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return described.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        root = Path(__file__).parents[2]
+        digest = hashlib.sha256()
+        for folder in ("models", "stages", "cluster", "pipeline"):
+            for path in sorted((root / folder).rglob("*.py")):
+                digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+        return f"tree-{digest.hexdigest()[:12]}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from stages.dataset import DatasetInfo
 from stages.errors import PipelineError
+from stages.job import RunFolder
 from stages.sources import fingerprint
 from stages.storage import is_url, open_folder
 
@@ -105,9 +106,9 @@ class Workspace:
     def _dataset(self, name: str, identity: str) -> Path:
         return self.root / "datasets" / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}-{identity}"
 
-    def run(self, name: str) -> Path:
+    def run(self, name: str) -> RunFolder:
         """The folder of a run."""
-        return self.root / "runs" / name
+        return RunFolder(self.root / "runs" / name)
 
     @contextlib.contextmanager
     def lock(self, what: str, *, wait: bool = False) -> Iterator[None]:

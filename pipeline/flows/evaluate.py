@@ -15,10 +15,10 @@ from pipeline.engine.workspace import Workspace
 from pipeline.evaluate import Options, foreign_recipe
 from pipeline.flows.run import draw, open_tracker, sentence
 from stages.dataset import read_info
-from stages.evaluate import Net
 from stages.execution import Execution
 from stages.recipe import Deviation, digest
 from stages.tasks.classification.recipe import Classification
+from stages.tasks.task import Net
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,8 @@ from pipeline.run import Options
 from pipeline.tracking.store import Tracker
 from stages.dataset import read_info
 from stages.errors import PipelineError
-from stages.evaluate import Evaluation
 from stages.ledger.entries import Ledger
-from stages.measurement import PaperFigures
+from stages.measurement import Evaluation, PaperFigures
 from stages.paper import Paper
 from stages.report.write import collate
 
@@ -155,9 +154,12 @@ def sentence(run: Recorded, evaluation: Evaluation) -> str:
     errors = [
         f"top-{k} error {found.value:.1f} % [{found.low:.1f}, {found.high:.1f}] "
         f"(chance {100 * max(0, 1 - k / classes):.1f} %)"
-        for k, found in ((1, evaluation.error_top1), (5, evaluation.error_top5))
+        for k, found in (
+            (1, evaluation.figures["error_top1"]),
+            (5, evaluation.figures["error_top5"]),
+        )
     ]
-    learned = evaluation.error_top1.high < LEARNED * 100 * (1 - 1 / classes)
+    learned = evaluation.figures["error_top1"].high < LEARNED * 100 * (1 - 1 / classes)
     return (
         f"{setting.paper.name} {run.recipe_name}, profile {setting.profile}, {setting.info.name}, "
         f"{evaluation.protocol}, n={evaluation.n:,}: {'; '.join(errors)}: "

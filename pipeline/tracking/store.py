@@ -1,25 +1,21 @@
-"""Every run recorded in MLflow, and read back from it. The only module that imports mlflow.
+"""Every run recorded in MLflow, and read back from it.
 
 Three kinds of run, nested: a *command* (what was asked for), a *training* (one recipe, data set, seed; or
 an ensemble of them) and an *evaluation* (one of these under one protocol). A metric never stands without
 its protocol, profile, data set and code version: those are tags of the run that holds it.
 """
 
-import hashlib
 import math
-import os
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipeline.tracking.client import Client, apply_settings, without_secrets
 from stages.dataset import DatasetInfo
-from stages.errors import PipelineError
-from stages.evaluate import Evaluation
 from stages.journal import Record
-from stages.measurement import Measurement, Metric
+from stages.measurement import Evaluation, Measurement, Metric
 
 # Quoted in links where the store is a file: the port that `make dashboard` serves by default.
 DASHBOARD = "http://127.0.0.1:5000"
@@ -46,17 +42,10 @@ class Tracker:
     """
 
     def __init__(self, uri: str, artifacts: Path | None = None) -> None:
-        # A run must not hang for minutes on a server that is down: what it holds is in the journal.
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")  # no lines about its tables
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        apply_settings()
         self.uri = uri
         self._artifacts = artifacts
-        self._client = _Client(uri)
+        self._client = Client(uri)
         self._client.search_experiments(max_results=1)
 
     def command(self, experiment: str, name: str, key: str, tags: Mapping[str, str]) -> str:
@@ -206,13 +195,13 @@ class Tracker:
         run = self._client.get_run(run_id)
         if (
             run.info.status == "FINISHED"
-            and run.data.metrics.get("error_top1") == result.error_top1.value
+            and run.data.metrics.get("error_top1") == result.figures["error_top1"].value
         ):
             return
         now = int(datetime.now(UTC).timestamp() * 1000)
         values: dict[str, float] = {}
         for metric in METRICS:
-            interval = getattr(result, metric)
+            interval = result.figures[metric]
             values |= {
                 metric: interval.value,
                 f"{metric}_low": interval.low,
@@ -310,7 +299,7 @@ class Tracker:
 
     def _base(self) -> str:
         base = self.uri if urlsplit(self.uri).scheme in ("http", "https") else DASHBOARD
-        return _without_secrets(base).rstrip("/")
+        return without_secrets(base).rstrip("/")
 
     def _search(self, filters: Sequence[str]) -> list[Any]:
         # A server may hold others' experiments, whose tags mean other things.
@@ -349,56 +338,6 @@ class Tracker:
         return str(run.info.run_id)
 
 
-class _Client:
-    """MLflow's client, whose every failure is told in one sentence, without the password in its URI."""
-
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
-        self._client: Any = None
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        def call(*arguments: Any, **options: Any) -> Any:
-            from mlflow import MlflowClient
-            from mlflow.exceptions import MlflowException
-
-            try:
-                if self._client is None:
-                    self._client = MlflowClient(self._uri)
-                return getattr(self._client, name)(*arguments, **options)
-            except (MlflowException, OSError, ImportError) as error:
-                reason = _without_secrets(str(error), self._uri).splitlines()[0][:200]
-                raise PipelineError(
-                    f"the tracking store {_without_secrets(self._uri)} cannot be reached: {reason}",
-                    "start the MLflow server it names, or leave --tracking-uri out to record into "
-                    "the workspace; what was measured is kept, and the same command records it",
-                ) from error
-
-        return call
-
-
-def code_version() -> str:
-    """The git revision of this checkout, with ``-dirty`` where files differ.
-
-    Where git is not at hand, as in a submitted job, a hash of the source files.
-    """
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return described.stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        root = Path(__file__).parents[2]
-        digest = hashlib.sha256()
-        for folder in ("models", "stages", "cluster", "pipeline"):
-            for path in sorted((root / folder).rglob("*.py")):
-                digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-        return f"tree-{digest.hexdigest()[:12]}"
-
-
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in values.items():
@@ -414,12 +353,3 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _ms(record: Record) -> int:
     return int(record["time"] * 1000)
-
-
-def _without_secrets(text: str, uri: str | None = None) -> str:
-    """A text, such as the URI itself, without the user, password and query that ``uri`` may carry."""
-    parts = urlsplit(uri or text)
-    for secret in (f"{parts.netloc.rpartition('@')[0]}@", f"?{parts.query}"):
-        if len(secret) > 1:
-            text = text.replace(secret, "")
-    return text

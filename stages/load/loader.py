@@ -6,7 +6,6 @@ So a run that stopped at any step goes on with the very next batch, also at anot
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -25,7 +24,7 @@ from stages.load.augment.draws import Draws
 from stages.load.buffers import Buffers, Handed
 from stages.load.decode import centre_square, decode, decode_jpeg, decode_on
 from stages.load.read_ahead import ReadAhead
-from stages.parallel import in_threads
+from stages.parallel import ALONE, Part, in_threads
 from stages.tasks.classification.protocols import Views
 
 T = TypeVar("T")
@@ -36,21 +35,6 @@ KEEP_DECODED = 1 << 30
 _PROBED = 16
 # Batches that each loader process makes ahead.
 _PREFETCHED = 4
-
-
-@dataclass(frozen=True)
-class Part:
-    """A worker's place among all: it takes slice ``rank`` of ``world`` of every batch."""
-
-    rank: int = 0
-    world: int = 1
-
-    def of(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
-        """This worker's part; the parts' sizes differ by one at most."""
-        return np.array_split(items, self.world)[self.rank]
-
-
-ALONE = Part()
 
 
 class Images:

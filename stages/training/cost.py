@@ -1,7 +1,6 @@
 """What a training costs, from a few real steps of its network or from a device's data sheet."""
 
 import time
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -21,31 +20,6 @@ _CPU_STEP = 20e9
 
 # The share of a device's peak that convolutional networks reach in training, a rough figure.
 REACHED = 0.2
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one image of a training costs on one device, loading left out.
-
-    Attributes:
-        seconds: forward, backward and its share of the optimiser's step.
-        parameters: of the network.
-        multiply_adds: of one forward pass.
-        activation_bytes: kept for the backward pass.
-        device: what it was measured on, or whose data sheet was used.
-        measured: on this machine, or reckoned.
-    """
-
-    seconds: float
-    parameters: int
-    multiply_adds: int
-    activation_bytes: int
-    device: str
-    measured: bool
-
-    def memory(self, images: int) -> int:
-        """Bytes on a device that holds ``images`` at once: weights, gradients, velocities, activations."""
-        return 12 * self.parameters + images * self.activation_bytes
 
 
 def probe(recipe: Classification, classes: int, device: torch.device, execution: Execution) -> Cost:

@@ -19,6 +19,7 @@ from pipeline.papers import CLAIMS
 from pipeline.papers.alexnet.recipes import TOY_RECIPE
 from stages.claim import scaled_rates
 from stages.dataset import Dataset
+from stages.job import RunFolder
 from stages.load.loader import Images, training_batches
 from stages.training.initialisation import PairedInitialisation
 from stages.training.optim import rate_at
@@ -223,7 +224,7 @@ def test_a_failing_trial_stops_no_other(dataset: Dataset, recipe, tmp_path: Path
     wild = scaled_rates(replace(recipe, epochs=1), 1e9)
     good = replace(recipe, epochs=1)
     trials = [
-        Trial(TrainJob(one, dataset.root, tmp_path / name, 0), ("centre_crop",))
+        Trial(TrainJob(one, dataset.root, RunFolder(tmp_path / name), 0), ("centre_crop",))
         for name, one in (("wild", wild), ("good", good))
     ]
     with inline() as launcher:
@@ -231,7 +232,7 @@ def test_a_failing_trial_stops_no_other(dataset: Dataset, recipe, tmp_path: Path
     assert list(failed) == [0]
     assert "diverged" in failed[0]
     assert trials[1].missing == []
-    assert trials[1].job.weights.is_file()
+    assert trials[1].job.folder.weights.is_file()
 
 
 def test_a_search_tells_what_each_job_reached(dataset: Dataset, recipe, tmp_path: Path) -> None:
@@ -243,13 +244,15 @@ def test_a_search_tells_what_each_job_reached(dataset: Dataset, recipe, tmp_path
     good = replace(recipe, epochs=2)
     for metric in ("error_top1", "train_error_top1"):
         jobs = [
-            TrainJob(one, dataset.root, tmp_path / metric / name, 0)
+            TrainJob(one, dataset.root, RunFolder(tmp_path / metric / name), 0)
             for name, one in (("wild", scaled_rates(good, 1e9)), ("good", good))
         ]
         with inline() as launcher:
             wild, reached = launcher.search(jobs, tmp_path, metric)
         assert wild == float("inf")
-        epochs = [r[metric] for r in Follower(jobs[1].journal).read() if r["kind"] == "epoch"]
+        epochs = [
+            r[metric] for r in Follower(jobs[1].folder.journal).read() if r["kind"] == "epoch"
+        ]
         assert len(epochs) == 2
         assert reached == (epochs[-1] if metric == "error_top1" else sum(epochs) / 2)
         with inline() as launcher:  # as after a kill, when a job had ended

@@ -19,8 +19,9 @@ from pipeline.engine.workspace import Workspace
 from pipeline.flows.run import open_tracker
 from pipeline.tracking.store import Tracker
 from stages.dataset import Dataset
-from stages.evaluate import Net, Prediction, evaluate_part, fuse, hits, read_evaluation
+from stages.evaluate import Prediction, evaluate_part, fuse, hits, read_evaluation
 from stages.execution import Execution
+from stages.job import RunFolder, TrainJob
 from stages.journal import Follower
 from stages.load.augment.colour import Normalise
 from stages.load.loader import Images
@@ -29,7 +30,8 @@ from stages.paper import Paper
 from stages.recipe import Ensemble, Member, Optimiser, ParameterGroup, Start, Steps
 from stages.tasks.classification.protocols import Views
 from stages.tasks.classification.recipe import Classification
-from stages.train import TrainJob, train
+from stages.tasks.task import Net
+from stages.train import train
 
 PROTOCOLS = ("ten_crop", "centre_crop")
 
@@ -59,9 +61,9 @@ def nets(quick: Classification, dataset: Dataset, tmp_path_factory) -> list[Net]
     larger = replace(quick, augmentation=replace(quick.augmentation, resize=96))
     found = []
     for seed, (recipe, weight) in enumerate([(quick, 3.0), (larger, 1.0)]):
-        job = TrainJob(recipe, dataset.root, tmp_path_factory.mktemp("member"), seed)
+        job = TrainJob(recipe, dataset.root, RunFolder(tmp_path_factory.mktemp("member")), seed)
         train(job)
-        found.append(Net(recipe, job.weights, weight))
+        found.append(Net(recipe, job.folder.weights, weight))
     return found
 
 

@@ -10,12 +10,14 @@ import torchvision
 
 from stages.augmentation import Augmentation
 from stages.dataset import Dataset
-from stages.evaluate import Net, evaluate_part, hits
+from stages.evaluate import evaluate_part, hits
+from stages.job import RunFolder, TrainJob
 from stages.load.loader import Images
 from stages.recipe import Optimiser
 from stages.tasks.classification.protocols import Views
 from stages.tasks.classification.recipe import Classification
-from stages.train import TrainJob, train
+from stages.tasks.task import Net
+from stages.train import train
 from tests.conftest import SHARED, command
 
 NEEDS_IMAGENET = pytest.mark.skipif(
@@ -85,9 +87,9 @@ def test_the_command_records_it_beside_the_papers_runs(
 
 
 def test_a_file_of_ones_own(recipe, dataset: Dataset, tmp_path: Path) -> None:
-    job = TrainJob(recipe, dataset.root, tmp_path / "run", seed=0)
+    job = TrainJob(recipe, dataset.root, RunFolder(tmp_path / "run"), seed=0)
     train(job)
-    arguments = ["pipeline.evaluate", "--model", "alexnet", "--weights", job.weights]
+    arguments = ["pipeline.evaluate", "--model", "alexnet", "--weights", job.folder.weights]
     arguments += ["--data", dataset.root, "--profile", "toy", "--launcher", "inline"]
     done = command(*map(str, arguments), "--workspace", str(tmp_path / "ws"))
     assert done.returncode == 0, done.stdout + done.stderr

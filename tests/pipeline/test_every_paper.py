@@ -20,10 +20,11 @@ from pipeline.flows.run import draw, open_tracker
 from pipeline.papers import PAPERS
 from stages.dataset import Dataset
 from stages.execution import Execution
+from stages.job import RunFolder, TrainJob
 from stages.paper import Paper
 from stages.recipe import Ensemble
 from stages.tasks.classification.recipe import Classification
-from stages.train import TrainJob, train
+from stages.train import train
 
 
 def quick(recipe: Classification | Ensemble) -> Any:
@@ -53,17 +54,17 @@ def test_it_trains_and_goes_on_to_the_same_bits(
 ) -> None:
     _, whole = paper.recipe("toy")
     recipe = quick(trainings(whole)[0])
-    job = TrainJob(recipe, dataset.root, tmp_path / "whole", seed=0)
+    job = TrainJob(recipe, dataset.root, RunFolder(tmp_path / "whole"), seed=0)
     train(job)
 
-    def kill(epoch: int, error: float) -> None:
+    def kill(epoch: int) -> None:
         raise Killed
 
-    stopped = replace(job, run_dir=tmp_path / "stopped", checkpoint_seconds=0.0)
+    stopped = replace(job, folder=RunFolder(tmp_path / "stopped"), checkpoint_seconds=0.0)
     with pytest.raises(Killed):
         train(stopped, on_epoch=kill)
     assert train(stopped).steps == 2 * (96 // 24)
-    expected, found = load_file(job.weights), load_file(stopped.weights)
+    expected, found = load_file(job.folder.weights), load_file(stopped.folder.weights)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 

@@ -17,8 +17,8 @@ from pipeline.papers.alexnet.recipes import TOY_RECIPE
 from pipeline.tracking.store import Tracker
 from stages.dataset import Dataset
 from stages.errors import PipelineError
-from stages.evaluate import Evaluation, Interval
 from stages.journal import Journal
+from stages.measurement import Evaluation, Interval
 
 TAGS = {
     "paper": "alexnet",

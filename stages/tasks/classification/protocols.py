@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from stages.load.decode import resize, resize_short_side
-from stages.tasks.classification.recipe import Classification, TestProtocol
+from stages.tasks.classification.recipe import Shown
 
 # Simonyan and Zisserman 2014, section 3.2: a regular grid of 5 x 5 crops a scale.
 _GRID = 5
@@ -37,21 +37,19 @@ class Views:
         scales: short sides of the whole image, ascending; ``dense`` uses the middle one.
     """
 
-    protocol: TestProtocol
+    protocol: str
     crop: int
     resize: int
     scales: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, recipe: Classification, protocol: TestProtocol) -> "Views":
-        """The views of a recipe's test.
+    def of(cls, shown: Shown, protocol: str) -> "Views":
+        """The views of a test.
 
         Raises:
-            ValueError: the protocol tests whole images and the recipe names no scales for it.
+            ValueError: the protocol tests whole images and no scales are named for it.
         """
-        views = cls(
-            protocol, recipe.augmentation.crop, recipe.augmentation.resize, recipe.test_scales
-        )
+        views = cls(protocol, shown.crop, shown.resize, shown.scales)
         if views.square is None and not views.scales:
             raise ValueError(f"protocol {protocol} needs the recipe's test_scales")
         return views

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stages.augmentation import Augmentation
-from stages.recipe import Optimiser, Recipe
+from stages.recipe import Optimiser, Pretrained, Recipe
 
 # How a trained network is tested; `stages.tasks.classification.protocols` says what each one sees.
 TestProtocol = Literal[
@@ -31,6 +31,13 @@ class Shown:
     crop: int
     resize: int
     scales: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class PretrainedClassifier(Pretrained):
+    """A classifier that was not trained here, and what its tests show it."""
+
+    shown: Shown
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,9 +18,9 @@ from pipeline.papers.record import published_results
 from pipeline.tracking.store import Tracker
 from stages.claim import Arm, Claim, PublishedEffect, everywhere
 from stages.dataset import Dataset
-from stages.evaluate import Evaluation, Interval, Prediction, answers
+from stages.evaluate import Prediction, answers
 from stages.ledger.entries import Entry, Ledger, make_ledger
-from stages.measurement import Measurement
+from stages.measurement import Evaluation, Interval, Measurement
 from stages.report.tables import SCHEMA, lines
 from stages.report.write import Report, collate
 

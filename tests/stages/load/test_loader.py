@@ -14,14 +14,16 @@ from pipeline.papers import augmentations as published
 from stages.augmentation import AreaCrop, Augmentation, CentreSquare, FixedCrops, ScaleJitter
 from stages.dataset import Dataset
 from stages.errors import PipelineError
+from stages.job import RunFolder, TrainJob
 from stages.load import order
 from stages.load.augment.draws import Draws
-from stages.load.loader import Images, Part, evaluation_batches, steps_per_epoch, training_batches
+from stages.load.loader import Images, evaluation_batches, steps_per_epoch, training_batches
+from stages.parallel import Part
 from stages.shard import shard
 from stages.sources import open_source
 from stages.tasks.classification.protocols import Views
 from stages.tasks.classification.recipe import Classification
-from stages.train import TrainJob, train
+from stages.train import train
 
 RECIPE = Augmentation(resize=72, crop=64, colour_noise="standard_deviation")
 # One of each kind of sampling, at the size of the tests' images.
@@ -241,9 +243,11 @@ def test_a_recipe_decides_about_the_last_batch_and_the_order(
         drop_last=False,
         shuffle_buffer=30,
     )
-    assert train(TrainJob(whole, dataset.root, tmp_path / "whole", seed=0)).steps == 5
+    assert train(TrainJob(whole, dataset.root, RunFolder(tmp_path / "whole"), seed=0)).steps == 5
     dropped = replace(whole, drop_last=True)
-    assert train(TrainJob(dropped, dataset.root, tmp_path / "dropped", seed=0)).steps == 4
+    assert (
+        train(TrainJob(dropped, dataset.root, RunFolder(tmp_path / "dropped"), seed=0)).steps == 4
+    )
     assert len({whole.id, dropped.id, replace(whole, shuffle_buffer=None).id}) == 3
     samplings = (CentreSquare(), FixedCrops(), ScaleJitter(64, 72), ScaleJitter(64, 73), AreaCrop())
     augmentations = [replace(whole.augmentation, sampling=sampling) for sampling in samplings]

@@ -11,7 +11,8 @@ import torch
 from pipeline.papers import augmentations as published
 from stages.augmentation import Augmentation
 from stages.dataset import Dataset
-from stages.load.loader import Batch, Images, Part, training_batches
+from stages.load.loader import Batch, Images, training_batches
+from stages.parallel import Part
 from stages.shard import shard
 from stages.shard.verify import verify
 from stages.sources import open_source

@@ -14,34 +14,33 @@ from torch import nn
 from stages.augmentation import Augmentation
 from stages.dataset import Dataset
 from stages.errors import PipelineError
-from stages.evaluate import (
-    Net,
-    answers,
-    error_percent,
-    evaluate_part,
-    predict,
-    read_evaluation,
-    score,
-)
+from stages.evaluate import answers, error_percent, evaluate_part, predict, read_evaluation, score
+from stages.job import RunFolder, TrainJob
 from stages.load.augment.colour import Normalise
-from stages.load.loader import Images, Part
+from stages.load.loader import Images
+from stages.parallel import Part
 from stages.tasks.classification.protocols import Views
 from stages.tasks.classification.recipe import Classification
-from stages.train import TrainJob, train
+from stages.tasks.task import Net
+from stages.train import train
 
 AUGMENTATION = Augmentation(resize=72, crop=64)
 
 
 @pytest.fixture(scope="module")
 def trained(recipe: Classification, dataset: Dataset, tmp_path_factory) -> TrainJob:
-    job = TrainJob(replace(recipe, epochs=1), dataset.root, tmp_path_factory.mktemp("run"), seed=0)
+    job = TrainJob(
+        replace(recipe, epochs=1), dataset.root, RunFolder(tmp_path_factory.mktemp("run")), seed=0
+    )
     train(job)
     return job
 
 
 def parts_of(job: TrainJob, protocol, world: int) -> list[pa.Table]:
     return [
-        evaluate_part([Net(job.recipe, job.weights)], job.dataset, protocol, part=Part(rank, world))
+        evaluate_part(
+            [Net(job.recipe, job.folder.weights)], job.dataset, protocol, part=Part(rank, world)
+        )
         for rank in range(world)
     ]
 

@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 from models import read_provenance
 from stages.dataset import Dataset
 from stages.execution import Execution
+from stages.job import RunFolder, TrainingStopped, TrainJob
 from stages.journal import Follower
 from stages.recipe import Optimiser, ParameterGroup, Steps
 from stages.tasks.classification.recipe import Classification
-from stages.train import TrainingStopped, TrainJob, train
+from stages.train import train
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def still(recipe: Classification) -> Classification:
 @pytest.fixture(scope="module")
 def alone(still: Classification, dataset: Dataset, tmp_path_factory) -> TrainJob:
     """One worker, whole batches, float32."""
-    job = TrainJob(still, dataset.root, tmp_path_factory.mktemp("alone"), seed=0)
+    job = TrainJob(still, dataset.root, RunFolder(tmp_path_factory.mktemp("alone")), seed=0)
     train(job)
     return job
 
@@ -46,10 +47,12 @@ def pairs(alone: TrainJob, tmp_path_factory) -> dict[str, TrainJob]:
     """The same by two workers over gloo: 10 and 9 images a step, 1 and none in an epoch's last."""
     folder = tmp_path_factory.mktemp("pairs")
     jobs = {
-        "whole": replace(alone, run_dir=folder / "whole"),
+        "whole": replace(alone, folder=RunFolder(folder / "whole")),
         # 4 + 4 + 2 and 4 + 4 + 1 images, then 1 and none
-        "micro": replace(alone, run_dir=folder / "micro", execution=Execution(micro_batch=4)),
-        "begun alone": replace(alone, run_dir=folder / "begun", checkpoint_seconds=0.0),
+        "micro": replace(
+            alone, folder=RunFolder(folder / "micro"), execution=Execution(micro_batch=4)
+        ),
+        "begun alone": replace(alone, folder=RunFolder(folder / "begun"), checkpoint_seconds=0.0),
     }
     with pytest.raises(_StoppedError):
         train(jobs["begun alone"], on_epoch=_stop)
@@ -62,7 +65,7 @@ class _StoppedError(Exception):
     """Nobody catches it: as good as killed."""
 
 
-def _stop(epoch: int, error: float) -> None:
+def _stop(epoch: int) -> None:
     raise _StoppedError
 
 
@@ -76,14 +79,14 @@ def _worker(rank: int, world: int, jobs: list[TrainJob], meet: str) -> None:
 
 
 def epochs_of(job: TrainJob) -> list[dict[str, float]]:
-    records = [r for r in Follower(job.journal).read() if r["kind"] == "epoch"]
+    records = [r for r in Follower(job.folder.journal).read() if r["kind"] == "epoch"]
     kept = ("error_top1", "error_top5", "train_error_top1", "train_n", "n")
     return [{name: record[name] for name in kept} for record in records]
 
 
 def assert_same(one: TrainJob, other: TrainJob) -> None:
     """To what float32 sums in another order differ by."""
-    expected, found = load_file(one.weights), load_file(other.weights)
+    expected, found = load_file(one.weights), load_file(other.folder.weights)
     for name in expected:
         assert torch.allclose(found[name], expected[name], rtol=1e-5, atol=1e-5), name
     assert epochs_of(other) == epochs_of(one)
@@ -92,7 +95,7 @@ def assert_same(one: TrainJob, other: TrainJob) -> None:
 @pytest.mark.parametrize("kind", ["whole", "micro"])
 def test_two_workers_train_like_one(alone: TrainJob, pairs: dict[str, TrainJob], kind: str) -> None:
     assert_same(alone, pairs[kind])
-    (start,) = (r for r in Follower(pairs[kind].journal).read() if r["kind"] == "start")
+    (start,) = (r for r in Follower(pairs[kind].folder.journal).read() if r["kind"] == "start")
     assert start["world"] == 2
     assert [record["n"] for record in epochs_of(pairs[kind])] == [42, 42]
     assert [record["train_n"] for record in epochs_of(pairs[kind])] == [96, 96]
@@ -100,19 +103,21 @@ def test_two_workers_train_like_one(alone: TrainJob, pairs: dict[str, TrainJob],
 
 def test_two_workers_go_on_where_one_stopped(alone: TrainJob, pairs: dict[str, TrainJob]) -> None:
     assert_same(alone, pairs["begun alone"])
-    starts = [r for r in Follower(pairs["begun alone"].journal).read() if r["kind"] == "start"]
+    starts = [
+        r for r in Follower(pairs["begun alone"].folder.journal).read() if r["kind"] == "start"
+    ]
     assert [(start["world"], start["step"]) for start in starts] == [(1, 0), (2, 5)]
 
 
 @pytest.mark.parametrize("size", [5, 17, 1000])
 def test_micro_batches_train_like_the_whole(alone: TrainJob, size: int, tmp_path: Path) -> None:
-    micro = replace(alone, run_dir=tmp_path, execution=Execution(micro_batch=size))
+    micro = replace(alone, folder=RunFolder(tmp_path), execution=Execution(micro_batch=size))
     train(micro)
     assert_same(alone, micro)
 
 
 def falls(job: TrainJob) -> bool:
-    losses = [r["loss"] for r in Follower(job.journal).read() if r["kind"] == "step"]
+    losses = [r["loss"] for r in Follower(job.folder.journal).read() if r["kind"] == "step"]
     assert all(torch.isfinite(torch.tensor(losses)))
     return sum(losses[-6:]) < 0.9 * sum(losses[:6])
 
@@ -125,10 +130,12 @@ def falls(job: TrainJob) -> bool:
 def test_the_loss_falls_in_every_way_to_compute(
     recipe: Classification, dataset: Dataset, tmp_path: Path, execution: Execution
 ) -> None:
-    job = TrainJob(replace(recipe, epochs=12), dataset.root, tmp_path, seed=0, execution=execution)
+    job = TrainJob(
+        replace(recipe, epochs=12), dataset.root, RunFolder(tmp_path), seed=0, execution=execution
+    )
     train(job)
     assert falls(job)
-    assert {w.dtype for w in load_file(job.weights).values()} == {torch.float32}
+    assert {w.dtype for w in load_file(job.folder.weights).values()} == {torch.float32}
 
 
 @pytest.mark.gpu
@@ -138,16 +145,18 @@ def test_the_loss_falls_with_images_that_a_gpu_decoded(
 ) -> None:
     monkeypatch.setattr("stages.load.loader.KEEP_DECODED", keep)
     execution = Execution(decode="gpu")
-    job = TrainJob(replace(recipe, epochs=12), dataset.root, tmp_path, seed=0, execution=execution)
+    job = TrainJob(
+        replace(recipe, epochs=12), dataset.root, RunFolder(tmp_path), seed=0, execution=execution
+    )
     train(job)
     assert falls(job)
 
 
 @pytest.mark.slow
 def test_compiled_it_trains_like_uncompiled(alone: TrainJob, tmp_path: Path) -> None:
-    compiled = replace(alone, run_dir=tmp_path, execution=Execution(compile=True))
+    compiled = replace(alone, folder=RunFolder(tmp_path), execution=Execution(compile=True))
     train(compiled)
-    expected, found = load_file(alone.weights), load_file(compiled.weights)
+    expected, found = load_file(alone.folder.weights), load_file(compiled.weights)
     for name in expected:
         assert torch.allclose(found[name], expected[name], rtol=1e-3, atol=1e-4), name
 
@@ -155,7 +164,7 @@ def test_compiled_it_trains_like_uncompiled(alone: TrainJob, tmp_path: Path) -> 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_gpu_cannot_decode(alone: TrainJob, tmp_path: Path) -> None:
     with pytest.raises(TrainingStopped, match="this worker has none") as raised:
-        train(replace(alone, run_dir=tmp_path, execution=Execution(decode="gpu")))
+        train(replace(alone, folder=RunFolder(tmp_path), execution=Execution(decode="gpu")))
     assert "leave --decode out" in raised.value.fix
 
 
@@ -167,9 +176,9 @@ def test_how_it_is_computed_is_told_and_defines_nothing(alone: TrainJob, tmp_pat
         optimiser=Optimiser((ParameterGroup(".*", Steps(((0, 1e-4),)), 0.0),)),
     )
     execution = Execution("bf16", channels_last=True, micro_batch=48)
-    job = replace(alone, recipe=once, run_dir=tmp_path, execution=execution)
+    job = replace(alone, recipe=once, folder=RunFolder(tmp_path), execution=execution)
     train(job)
-    start = json.loads(job.journal.read_text().splitlines()[0])
+    start = json.loads(job.folder.journal.read_text().splitlines()[0])
     told = {name: start[name] for name in ("precision", "compile", "channels_last", "micro_batch")}
     assert told == {
         "precision": "bf16",
@@ -177,5 +186,5 @@ def test_how_it_is_computed_is_told_and_defines_nothing(alone: TrainJob, tmp_pat
         "channels_last": True,
         "micro_batch": 48,
     }
-    assert read_provenance(job.weights).recipe == once.id
+    assert read_provenance(job.folder.weights).recipe == once.id
     assert not set(told) & set(once.resolved())

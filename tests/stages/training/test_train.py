@@ -21,20 +21,22 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import models
 from stages.dataset import Dataset
-from stages.evaluate import Net, evaluate_part, hits
+from stages.evaluate import evaluate_part, hits
+from stages.job import RunFolder, TrainingStopped, TrainJob, read_result
 from stages.journal import Follower
 from stages.load.augment.colour import Normalise
 from stages.load.loader import Images, training_batches
 from stages.recipe import Optimiser, ParameterGroup, Plateau, Polynomial, Schedule, Start, Steps
 from stages.tasks.classification.recipe import Classification
-from stages.train import TrainingStopped, TrainJob, read_result, train
+from stages.tasks.task import Net
+from stages.train import train
 from stages.training import checkpoint
 from stages.training.initialisation import PairedInitialisation
 from tests.conftest import ROOT
 
 
 def job(recipe: Classification, dataset: Dataset, folder: Path, **changes) -> TrainJob:
-    return TrainJob(recipe, dataset.root, folder, seed=0, **changes)
+    return TrainJob(recipe, dataset.root, RunFolder(folder), seed=0, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def finished(recipe: Classification, dataset: Dataset, tmp_path_factory) -> Trai
 
 
 def test_the_journal_tells_every_epoch_and_every_error(finished: TrainJob) -> None:
-    records = list(Follower(finished.journal).read())
+    records = list(Follower(finished.folder.journal).read())
     epochs = [record for record in records if record["kind"] == "epoch"]
     assert [record["epoch"] for record in epochs] == [0, 1, 2]
     assert all(record["n"] == 42 for record in epochs)
@@ -63,9 +65,9 @@ def test_the_loss_falls(recipe: Classification, dataset: Dataset, tmp_path: Path
 
 
 def test_a_finished_run_is_not_trained_again(finished: TrainJob) -> None:
-    before = finished.weights.stat().st_mtime_ns
-    assert train(finished) == read_result(finished.run_dir)
-    assert finished.weights.stat().st_mtime_ns == before
+    before = finished.folder.weights.stat().st_mtime_ns
+    assert train(finished) == read_result(finished.folder)
+    assert finished.folder.weights.stat().st_mtime_ns == before
 
 
 def test_killed_anywhere_it_ends_with_the_same_bits(
@@ -96,35 +98,37 @@ def test_killed_anywhere_it_ends_with_the_same_bits(
         process = start()
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None:
-            if (state := checkpoint.latest(run.run_dir / "checkpoints")) and state[
-                "step"
-            ] >= wanted:
+            if (state := checkpoint.latest(run.folder.checkpoints)) and state["step"] >= wanted:
                 break
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert read_result(run.run_dir) is None
+        assert read_result(run.folder) is None
     assert start().wait(120) == 0
-    expected = load_file(finished.weights)
-    found = load_file(run.weights)
+    expected = load_file(finished.folder.weights)
+    found = load_file(run.folder.weights)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert epochs_of(run) == epochs_of(finished)
-    losses = {r["step"]: r["loss"] for r in Follower(run.journal).read() if r["kind"] == "step"}
+    losses = {
+        r["step"]: r["loss"] for r in Follower(run.folder.journal).read() if r["kind"] == "step"
+    }
     assert losses == {
-        r["step"]: r["loss"] for r in Follower(finished.journal).read() if r["kind"] == "step"
+        r["step"]: r["loss"]
+        for r in Follower(finished.folder.journal).read()
+        if r["kind"] == "step"
     }
 
 
 def epochs_of(run: TrainJob) -> list[tuple[int, float]]:
-    records = Follower(run.journal).read()
+    records = Follower(run.folder.journal).read()
     return [(r["epoch"], r["error_top1"]) for r in records if r["kind"] == "epoch"]
 
 
 def test_another_seed_is_another_run(finished: TrainJob, dataset: Dataset, tmp_path: Path) -> None:
-    other = replace(finished, seed=1, run_dir=tmp_path)
+    other = replace(finished, seed=1, folder=RunFolder(tmp_path))
     train(other)
-    a, b = load_file(finished.weights), load_file(other.weights)
+    a, b = load_file(finished.folder.weights), load_file(other.folder.weights)
     assert not torch.equal(a["conv1.weight"], b["conv1.weight"])
 
 
@@ -137,7 +141,7 @@ def test_a_net_that_does_not_start_is_stopped(
     )
     with pytest.raises(TrainingStopped, match="did not start: after 5 steps"):
         train(job(quiet, dataset, tmp_path))
-    assert read_result(tmp_path) is None
+    assert read_result(RunFolder(tmp_path)) is None
 
 
 def test_a_run_that_diverges_is_stopped(
@@ -191,11 +195,11 @@ def test_interrupted_twice_it_ends_as_if_it_had_not_been(
         train(run)
     with interrupted_in_step(5):
         train(run)
-    assert read_result(run.run_dir) is None
+    assert read_result(run.folder) is None
     train(run)
-    starts = [r["step"] for r in Follower(run.journal).read() if r["kind"] == "start"]
+    starts = [r["step"] for r in Follower(run.folder.journal).read() if r["kind"] == "start"]
     assert starts == [0, 8, 12]
-    expected, found = load_file(whole.weights), load_file(run.weights)
+    expected, found = load_file(whole.folder.weights), load_file(run.folder.weights)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     kept = ("kind", "step", "epoch", "loss", "rate", "error_top1", "error_top5", "train_error_top1")
     assert told(run, *kept) == told(whole, *kept)
@@ -203,7 +207,7 @@ def test_interrupted_twice_it_ends_as_if_it_had_not_been(
 
 def told(run: TrainJob, *names: str) -> list[dict[str, object]]:
     """What the journal says of steps and epochs."""
-    records = [r for r in Follower(run.journal).read() if r["kind"] != "start"]
+    records = [r for r in Follower(run.folder.journal).read() if r["kind"] != "start"]
     return [{name: r[name] for name in names if name in r} for r in records]
 
 
@@ -214,7 +218,7 @@ def test_the_rate_follows_the_validation_error(
     schedule = Plateau(1e-3, factor=0.5, drops=2, patience=1, threshold=2.0)
     run = job(replace(recipe, epochs=8, optimiser=flat(schedule)), dataset, tmp_path)
     train(run)
-    records = list(Follower(run.journal).read())
+    records = list(Follower(run.folder.journal).read())
     errors = {r["epoch"]: r["error_top1"] for r in records if r["kind"] == "epoch"}
     rate, best = 1e-3, 101.0
     for epoch, error in errors.items():
@@ -256,7 +260,7 @@ def test_the_averaged_weights_are_validated(
     errors = []
     for run in (plain, averaged):
         train(run)
-        table = evaluate_part([Net(run.recipe, run.weights)], run.dataset, "centre_crop")
+        table = evaluate_part([Net(run.recipe, run.folder.weights)], run.dataset, "centre_crop")
         errors.append(epochs_of(run)[-1][1])
         assert errors[-1] == pytest.approx(100 * np.mean(~hits(table)[:, 0]))
     assert errors[0] != pytest.approx(errors[1])
@@ -296,12 +300,12 @@ def test_the_loss_counts_auxiliary_heads_and_smooths_labels(
 
     main, aux1, aux2 = (loss(scores) for scores in model(inputs))
     (main + 0.3 * aux1 + 0.3 * aux2).backward()
-    weights = load_file(run.weights)
+    weights = load_file(run.folder.weights)
     for name, parameter in model.named_parameters():
         assert parameter.grad.any(), name
         expected = parameter - 0.01 * parameter.grad
         assert torch.allclose(weights[name], expected, rtol=1e-5, atol=1e-7), name
-    (record,) = (r for r in Follower(run.journal).read() if r["kind"] == "step")
+    (record,) = (r for r in Follower(run.folder.journal).read() if r["kind"] == "step")
     assert record["loss"] == pytest.approx(main.item(), rel=1e-5)
 
 
@@ -373,7 +377,7 @@ def test_a_staged_start_takes_what_matches_and_nothing_else(
     assert deeper.ancestors == (vgg_a.recipe,)
     run = job(deeper, dataset, tmp_path, start=vgg_a.weights)
     train(run)
-    trained, found = load_file(vgg_a.weights), load_file(run.weights)
+    trained, found = load_file(vgg_a.weights), load_file(run.folder.weights)
     fresh = at_first(deeper).state_dict()
     taken = {name for name in fresh if torch.equal(found[name], trained.get(name, torch.empty(0)))}
     layers = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
@@ -435,7 +439,7 @@ def counted(guessing: Classification, dataset: Dataset) -> list[float]:
 
 
 def training_errors(run: TrainJob) -> list[float]:
-    records = [r for r in Follower(run.journal).read() if r["kind"] == "epoch"]
+    records = [r for r in Follower(run.folder.journal).read() if r["kind"] == "epoch"]
     assert all(r["train_n"] == 96 for r in records)
     return [r["train_error_top1"] for r in records]
 
