@@ -43,8 +43,9 @@ from torchvision.transforms import v2
 
 from cluster.environment import new_token
 from cluster.session import session
-from pipeline.papers import augmentations as published
-from stages.augmentation import Augmentation
+from pipeline.papers.googlenet import recipes as googlenet
+from pipeline.papers.vgg import recipes as vgg
+from stages.augmentation import AreaCrop, Augmentation
 from stages.dataset import Dataset
 from stages.load import loader
 from stages.load.augment.crops import training_crop
@@ -54,7 +55,14 @@ from stages.shard import shard
 from stages.sources import TRAIN_ARCHIVE, open_source
 
 BATCH = 64
-RECIPE = published.TORCHVISION
+# torchvision's references/classification: random resized crop and mirror image.
+RECIPE = Augmentation(
+    resize=256,
+    crop=224,
+    sampling=AreaCrop(log_ratio=True),
+    mean="channel",
+    unit_variance=True,
+)
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 FLOAT = torchvision.transforms.Compose(
@@ -222,8 +230,8 @@ SYSTEMS: dict[str, Callable[[Data], Iterator[int]]] = {
     "this project": lambda data: ours(data.originals),
     "this project, shards in order": lambda data: ours(data.originals, shuffle_buffer=1),
     "this project, 256 px shards": lambda data: ours(data.small),
-    "this project, VGG scale jitter": lambda data: ours(data.originals, published.vgg(256, 512)),
-    "this project, GoogLeNet": lambda data: ours(data.originals, published.GOOGLENET),
+    "this project, VGG scale jitter": lambda data: ours(data.originals, vgg.augmentation(256, 512)),
+    "this project, GoogLeNet": lambda data: ours(data.originals, googlenet.AUGMENTATION),
     "ImageFolder, float": lambda data: image_folder(
         data, FLOAT, torchvision.datasets.folder.default_loader
     ),

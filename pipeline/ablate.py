@@ -14,10 +14,12 @@ from tyro.conf import OmitArgPrefixes
 from pipeline import papers
 from pipeline.engine import command_line as cli
 from pipeline.papers import CLAIMS
-from stages.claim import Claim, recipe_of
+from stages.claim import Claim
 from stages.errors import PipelineError
 from stages.execution import Execution
+from stages.ledger.arms import recipe_of
 from stages.measurement import SearchMetric
+from stages.metrics import METRICS
 from stages.paper import Paper, Profile
 from stages.recipe import Recipe
 
@@ -129,7 +131,7 @@ def arms_of(claims: Sequence[Claim], profile: Profile, seeds: int | None) -> lis
         with_it, without = claim.arms(profile)
         together = max(with_it.nets, without.nets)
         for arm in (with_it, without):
-            recipe = recipe_of(claim, arm, papers.BASES, profile)
+            recipe = recipe_of(claim, arm, papers.PAPERS, profile)
             before = found.get(recipe.id)
             wanted = (arm.tested_by(recipe),)
             found[recipe.id] = ArmRuns(
@@ -139,7 +141,7 @@ def arms_of(claims: Sequence[Claim], profile: Profile, seeds: int | None) -> lis
                 max(before.seeds if before else 0, (seeds or claim.seeds) * together),
                 tuple(dict.fromkeys((*(before.protocols if before else ()), *wanted))),
                 # Fig. 1: rates "chosen independently to make training as fast as possible".
-                "train_error_top1" if claim.in_epochs else "error_top1",
+                METRICS[claim.metric].searched_by or claim.metric,
             )
     return list(found.values())
 

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import papers
 from pipeline.engine import command_line as cli
-from pipeline.papers import CLAIMS
+from pipeline.papers import CLAIMS, PAPERS
 from stages.claim import Claim
 from stages.errors import PipelineError
 from stages.ledger.entries import Ledger, make_ledger
@@ -44,7 +43,7 @@ def _read(options: Options, claims: Sequence[Claim]) -> Ledger:
 
     workspace = Workspace.open(options.workspace)
     if options.tracking_uri is None and not workspace.has_runs:
-        return make_ledger(claims, papers.BASES, ())
+        return make_ledger(claims, PAPERS, ())
     from pipeline.flows.report import read_ledger
     from pipeline.flows.run import open_tracker
 

@@ -1,4 +1,4 @@
-"""What a paper claims, as data that can be tested: pairs of recipes that differ in the one thing.
+"""What a paper claims, as data that can be tested: pairs of recipes that differ in one thing.
 
 A claim has two arms, trained with the same seeds on the same data, and a rule that turns their difference
 into a verdict (`stages.ledger.verdict`). Pure data: importing this module imports no torch.
@@ -7,34 +7,37 @@ into a verdict (`stages.ledger.verdict`). Pure data: importing this module impor
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+from stages.augmentation import Augmentation
 from stages.errors import PipelineError
-from stages.measurement import Metric
-from stages.recipe import Ensemble, Recipe, Schedule, Steps
+from stages.recipe import PROFILES, Optimiser, ParameterGroup, Profile, Recipe, Schedule, Steps
 
-PROFILES = ("toy", "mini", "paper")
-
-# Paper, profile and name of each recipe that an arm may change; the first name is the headline's.
-Bases = Mapping[str, Mapping[Any, Mapping[str, Recipe | Ensemble]]]
+AnyRecipe = TypeVar("AnyRecipe", bound=Recipe)
+_Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True)
 class Arm:
     """A recipe that differs from one of the paper's by what is said here, and how it is tested.
 
+    An arm of knobs and changes can be made of any kind of recipe. `augmentation`, `weight_decay` and
+    `constant_rate` shorten what many arms of classifiers change; they apply to recipes that have an
+    augmentation, or an optimiser.
+
     Attributes:
         name: what tells it from the other arm, in a few words.
-        knobs: arguments of the network, over the base's; `without_knobs` are left to their defaults.
-        changes: fields of `Recipe`, over the base's.
-        augmentation: fields of `Augmentation`, over the base's.
-        weight_decay: of every parameter group that is decayed in the base; None for the base's.
-        constant_rate: whether the base's fixed drops are left out, and the highest rate holds throughout.
-        base: profile -> name of the recipe that is changed; the headline's where none is named.
-        paper: whose recipe that is; "" for the claim's own.
-        protocol: of the test; "" for the first one of the recipe.
-        nets: so many runs, of successive seeds, answer together by the mean of their probabilities.
-        network: paper whose headline's network is trained, by this recipe; "" for the base's own.
+        knobs: arguments of the network that are added to the base's, or replace them.
+        without_knobs: arguments of the base's that are left to the network's defaults.
+        changes: fields of the recipe that replace the base's.
+        augmentation: fields of the recipe's `Augmentation` that replace the base's.
+        weight_decay: replaces that of every parameter group that the base decays; None keeps the base's.
+        constant_rate: leaves out the base's fixed drops, so that the highest rate holds throughout.
+        base: the name of the recipe that is changed, by profile; the headline's where none is named.
+        paper: the paper that has this recipe; "" for the claim's own.
+        protocol: how the arm is tested; "" for the recipe's first protocol.
+        nets: how many runs, of successive seeds, answer together by the mean of their probabilities.
+        network: the paper whose headline's network this recipe trains; "" for the base's own.
     """
 
     name: str
@@ -51,43 +54,59 @@ class Arm:
     nets: int = 1
     network: str = ""
 
-    def recipe(self, base: Recipe, network: Recipe | None = None) -> Recipe:
+    def recipe(self, base: AnyRecipe) -> AnyRecipe:
         """The recipe of this arm; equal to `base`, and so the same run, where it changes nothing.
 
-        Deviations of the base are kept: they hold for both arms.
-
-        Args:
-            base: what is changed.
-            network: recipe whose network, with its knobs and auxiliary heads, takes the place of
-                the base's. It sees the base's crops.
+        The base's deviations are kept, since they hold for both arms.
 
         Raises:
-            TypeError: `Recipe` or `Augmentation` has no such field; or the rate is to be constant and
-                the base's does not fall in fixed drops.
+            TypeError: the base, or its augmentation, has no such field; or the rate is to be constant
+                and the base's does not fall in fixed drops.
         """
-        if network is not None:
-            base = _with_network(base, network)
-        groups = base.optimiser.groups
-        if self.weight_decay is not None:
-            groups = tuple(
-                dataclasses.replace(g, weight_decay=self.weight_decay) if g.weight_decay else g
-                for g in groups
+        kept = {name: knob for name, knob in base.knobs.items() if name not in self.without_knobs}
+        fields: dict[str, Any] = {"knobs": {**kept, **self.knobs}}
+        if self.augmentation:
+            augmentation = self._part(base, "augmentation", Augmentation)
+            fields["augmentation"] = dataclasses.replace(augmentation, **self.augmentation)
+        if self.weight_decay is not None or self.constant_rate:
+            optimiser = self._part(base, "optimiser", Optimiser)
+            groups = tuple(self._group(group) for group in optimiser.groups)
+            fields["optimiser"] = dataclasses.replace(optimiser, groups=groups)
+        fields |= self.changes
+        unknown = fields.keys() - {item.name for item in dataclasses.fields(base)}
+        if unknown:
+            raise TypeError(
+                f"the arm {self.name!r} changes {', '.join(sorted(unknown))}, which a "
+                f"{type(base).__name__} does not have"
             )
-        if self.constant_rate:
-            groups = tuple(dataclasses.replace(g, schedule=_highest(g.schedule)) for g in groups)
-        fields: dict[str, Any] = {
-            "knobs": {
-                **{k: v for k, v in base.knobs.items() if k not in self.without_knobs},
-                **self.knobs,
-            },
-            "augmentation": dataclasses.replace(base.augmentation, **self.augmentation),
-            "optimiser": dataclasses.replace(base.optimiser, groups=groups),
-        }
-        return dataclasses.replace(base, **{**fields, **self.changes})
+        return dataclasses.replace(base, **fields)
 
     def tested_by(self, recipe: Recipe) -> str:
-        """The protocol of the test of `recipe`, which is this arm's."""
+        """The protocol by which `recipe`, which is this arm's, is tested."""
         return self.protocol or recipe.protocols[0]
+
+    def _part(self, base: Recipe, name: str, kind: type[_Part]) -> _Part:
+        part = getattr(base, name, None)
+        if not isinstance(part, kind):
+            raise TypeError(
+                f"the arm {self.name!r} changes the {name}, which a {type(base).__name__} does not have"
+            )
+        return part
+
+    def _group(self, group: ParameterGroup) -> ParameterGroup:
+        if self.weight_decay is not None and group.weight_decay:
+            group = dataclasses.replace(group, weight_decay=self.weight_decay)
+        if self.constant_rate:
+            group = dataclasses.replace(group, schedule=_highest(group.schedule))
+        return group
+
+
+def _highest(schedule: Schedule) -> Steps:
+    if not isinstance(schedule, Steps):
+        raise TypeError(
+            f"a rate can be made constant only where it falls in steps, not by {schedule}"
+        )
+    return Steps(((0, max(rate for _, rate in schedule.rates)),))
 
 
 @dataclass(frozen=True)
@@ -95,13 +114,14 @@ class PublishedEffect:
     """What the paper, or its authors' log, says the difference is.
 
     Attributes:
-        value: points of error (of the metric's unit), positive where ``with_it`` is better.
-        dataset: and split, e.g. ``"ILSVRC-2012 val"``.
+        value: the difference in points of error, or in the metric's unit; positive where ``with_it`` is
+            better.
+        dataset: the data set and its split, e.g. ``"ILSVRC-2012 val"``.
         protocol: how it was tested, in words.
         source: section, table or file.
-        metric: of what it is the difference, where that is not the claim's.
-        printed: the words, where the paper prints no plain number ("over 1").
-        logged: not printed, but in the authors' logs.
+        metric: what the difference is of, where that is not the claim's metric.
+        printed: the paper's words, where it prints no plain number ("over 1").
+        logged: whether it stands in the authors' logs, not in the paper.
     """
 
     value: float
@@ -109,7 +129,7 @@ class PublishedEffect:
     protocol: str
     source: str
     _: KW_ONLY
-    metric: Metric | None = None
+    metric: str | None = None
     printed: str = ""
     logged: bool = False
 
@@ -124,10 +144,10 @@ def effects(
     logged: bool = False,
 ) -> tuple[PublishedEffect, ...]:
     """Published differences of the top-1 and the top-5 error, rounded to a log's three decimals."""
-    found: tuple[tuple[Metric, float | None], ...] = (("error_top1", top1), ("error_top5", top5))
+    errors: tuple[tuple[str, float | None], ...] = (("error_top1", top1), ("error_top5", top5))
     return tuple(
         PublishedEffect(round(value, 3), dataset, protocol, source, metric=metric, logged=logged)
-        for metric, value in found
+        for metric, value in errors
         if value is not None
     )
 
@@ -136,24 +156,26 @@ def effects(
 class Claim:
     """A statement of a paper that a pair of trainings can test.
 
-    The effect is metric(without) - metric(with_it) of runs that share their seed: positive where the
-    thing claimed lowers the error. A series (depth 20, 32, 44, ...) is one claim a step, so that
-    each step has its own verdict.
+    The effect is metric(without) - metric(with_it) of runs that share their seed, or the reverse where a
+    higher figure is better: positive where the thing claimed helps. A series (depth 20, 32, 44, ...) is one
+    claim for each step, so that each step has its own verdict.
 
     Attributes:
-        paper: key of the paper; `id` is unique in it.
-        statement: one sentence, present tense.
-        source: section or table.
-        with_it: arm with the thing claimed; `without` is the arm it is compared with. Both None
+        paper: the key of the paper that makes it.
+        id: a short name, unique in the paper.
+        statement: one sentence in the present tense.
+        source: the section or table that makes it.
+        with_it: the arm with the thing claimed; `without` is the arm it is compared with. Both are None
             where nothing can be trained, which `not_comparable` or `computed` then explains.
-        metric: of the difference.
-        published: effects, the one that belongs to the statement first; none where it has no number.
+        metric: the name of what the arms differ in (see `stages.metrics.METRICS`).
+        published: the published effects, first the one that belongs to the statement; none where the paper
+            gives no number.
         expects: ``improves``, or ``equivalent``: no difference as large as `margin`.
-        margin: points (of the metric's unit) that are taken for no difference.
-        seeds: pairs below which there is no verdict: of runs, or of groups of an arm's `nets` runs.
-        not_comparable: profile -> why the claim cannot be tested there.
-        computed: what settles it without training, and where that is checked.
-        tuned: the published comparison gave each arm its own learning rate.
+        margin: the points (of the metric's unit) up to which a difference counts as none.
+        seeds: how many pairs a verdict needs, of runs or of groups of an arm's `nets` runs.
+        not_comparable: why the claim cannot be tested, by profile.
+        computed: what settles it without training, and where that can be checked.
+        tuned: whether the published comparison gave each arm its own learning rate.
     """
 
     paper: str
@@ -162,7 +184,7 @@ class Claim:
     source: str
     with_it: Arm | None = None
     without: Arm | None = None
-    metric: Metric = "error_top1"
+    metric: str = "error_top1"
     published: tuple[PublishedEffect, ...] = ()
     expects: Literal["improves", "equivalent"] = "improves"
     margin: float = 0.0
@@ -173,15 +195,10 @@ class Claim:
 
     @property
     def key(self) -> str:
-        """Its name among all papers' claims."""
+        """The claim's name among those of all papers."""
         return f"{self.paper}/{self.id}"
 
-    @property
-    def in_epochs(self) -> bool:
-        """Whether its effect is in epochs, not in points of error."""
-        return self.metric == "epochs_to_train_error_25"
-
-    def arms(self, profile: str) -> tuple[Arm, Arm]:
+    def arms(self, profile: Profile) -> tuple[Arm, Arm]:
         """The arms to train at a profile: with the thing claimed, and without.
 
         Raises:
@@ -196,59 +213,6 @@ class Claim:
         return self.with_it, self.without
 
 
-def recipe_of(claim: Claim, arm: Arm, bases: Bases, profile: str) -> Recipe:
-    """What an arm of a claim trains.
-
-    Raises:
-        PipelineError: a paper has no such recipe at that profile, or it is an ensemble's.
-    """
-    base = _find(bases, arm.paper or claim.paper, profile, arm.base.get(profile, ""))
-    return arm.recipe(base, _find(bases, arm.network, profile) if arm.network else None)
-
-
-def scaled_rates(recipe: Recipe, factor: float) -> Recipe:
-    """The same recipe with every learning rate multiplied by ``factor``; the same run where that is 1."""
-    groups = tuple(
-        dataclasses.replace(group, factor=group.factor * factor)
-        for group in recipe.optimiser.groups
-    )
-    return dataclasses.replace(
-        recipe, optimiser=dataclasses.replace(recipe.optimiser, groups=groups)
-    )
-
-
-def _highest(schedule: Schedule) -> Steps:
-    if not isinstance(schedule, Steps):
-        raise TypeError(f"no rate of {schedule} holds until an epoch")
-    return Steps(((0, max(rate for _, rate in schedule.rates)),))
-
-
 def everywhere(reason: str) -> dict[str, str]:
     """A reason that holds at every profile."""
     return dict.fromkeys(PROFILES, reason)
-
-
-def _find(bases: Bases, paper: str, profile: str, name: str = "") -> Recipe:
-    recipes = bases.get(paper, {}).get(profile, {})
-    name = name or next(iter(recipes), "")
-    found = recipes.get(name)
-    if not isinstance(found, Recipe):
-        raise PipelineError(
-            f"{paper} has no recipe {name!r} of one network at profile {profile}",
-            f"there are: {', '.join(recipes) or 'none'}",
-        )
-    return found
-
-
-def _with_network(recipe: Recipe, network: Recipe) -> Recipe:
-    knobs = dict(network.knobs)
-    if "image_size" in knobs:
-        knobs["image_size"] = recipe.augmentation.crop
-    # A start is another network's weights, which do not fit.
-    return dataclasses.replace(
-        recipe,
-        model=network.model,
-        knobs=knobs,
-        auxiliary_weight=network.auxiliary_weight,
-        start=None,
-    )

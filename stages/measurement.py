@@ -8,19 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, asdict, dataclass
 from statistics import mean
-from typing import Literal
+from typing import Literal, Protocol
 
-# Errors in percent of a test; and of the training itself, whose protocol is `TRAINING`: the running error of
-# its last epoch, and the epochs until that error is at most 25 % (all epochs of the run where it never is,
-# which can only understate a difference).
-Metric = Literal["error_top1", "error_top5", "train_error_top1", "epochs_to_train_error_25"]
-# What a search of learning rates lowers.
-SearchMetric = Literal["error_top1", "train_error_top1"]
-TRAINING_METRICS: tuple[Metric, ...] = ("train_error_top1", "epochs_to_train_error_25")
+from stages.metrics import BENCHMARKS, IMAGENET, METRICS, Benchmark
+
+# The protocol of what a training measures of itself.
 TRAINING = "training"
-
-IMAGENET_CLASSES = 1000
-IMAGENET_VALIDATION_IMAGES = 50_000
+SearchMetric = str
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,7 @@ class Evaluation:
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class Measurement:
-    """One error figure of one trained network, with everything that it must not travel without.
+    """One figure of one trained network, with everything that it must not travel without.
 
     Attributes:
         paper: key of the paper, e.g. ``"alexnet"``; `year` is the challenge's.
@@ -70,6 +64,7 @@ class Measurement:
         nets: networks averaged.
         profile: ``toy``, ``mini`` or ``paper``.
         dataset: its name; `dataset_digest` is over its bytes.
+        benchmark: the benchmark that its figures would count for at full scale; "" for none.
         num_classes: classes told apart, also in the data set.
         split: what the figure is of: ``val``; or ``train`` for what was seen while training, as augmented.
         protocol: ``centre_crop``, ``ten_crop``, ...; ``training`` for the split ``train``.
@@ -78,8 +73,8 @@ class Measurement:
         code_version: git revision.
         finished_at: ISO 8601.
         metric: of what `value` is the figure.
-        value: percent; or epochs.
-        ci_low: lower end of the 95 % interval, percent; `ci_high` is the upper.
+        value: the figure, in the metric's unit.
+        ci_low: lower end of the 95 % interval; `ci_high` is the upper.
         n: images tested on.
         deviations: departures from the published recipe.
     """
@@ -97,7 +92,7 @@ class Measurement:
     protocol: str
     recipe_id: str
     seed: int
-    metric: Metric
+    metric: str
     value: float
     ci_low: float
     ci_high: float
@@ -107,50 +102,79 @@ class Measurement:
     finished_at: str
     url: str = ""
     deviations: tuple[str, ...] = ()
+    benchmark: str = IMAGENET.name
 
 
 @dataclass(frozen=True)
 class Published:
-    """One figure of a paper, as it can stand beside a run's.
+    """What a paper says of one test of one net, or of several together, as it can stand beside a run's.
 
     Attributes:
         described: the net or nets, in the paper's words.
-        protocol: how it was tested: a protocol of `stages.recipe`, or words where we have none.
-        error_top1: percent, as printed; None where it was not. `error_top5` likewise.
-        split: the validation or the test set of ILSVRC-2012, if nothing else is said in `described`.
-        nets: averaged.
-        extra_data: used images outside the year's training set.
+        protocol: how it was tested: a protocol of the task's, or words where we have none.
+        figures: by metric, as printed.
+        benchmark: what it was tested on.
+        nets: networks averaged.
+        extra_data: whether images outside the year's training set were used.
         recipe: name of the recipe in the same paper whose run this is the figure of; "" for none.
-        logged: not printed in the paper, but in its authors' logs or their released nets' notes.
+        logged: whether it is not printed in the paper, but in its authors' logs or the notes of the nets
+            that they released.
         source: section, table or file.
     """
 
     described: str
     protocol: str
+    figures: Mapping[str, float]
     _: KW_ONLY
-    error_top1: float | None = None
-    error_top5: float | None = None
-    split: Literal["val", "test"] = "val"
+    benchmark: str = IMAGENET.name
     nets: int = 1
     extra_data: bool = False
     recipe: str = ""
     logged: bool = False
     source: str
 
+    @property
+    def split(self) -> str:
+        """Of the benchmark: ``val`` or ``test``."""
+        return BENCHMARKS[self.benchmark].split
 
-@dataclass(frozen=True)
-class PaperFigures:
-    """What one paper published, to stand beside its runs.
 
-    Attributes:
-        paper: its key; `title` is for people.
-        year: of the challenge.
-    """
+def published(
+    described: str,
+    protocol: str,
+    *,
+    source: str,
+    benchmark: str = IMAGENET.name,
+    nets: int = 1,
+    extra_data: bool = False,
+    recipe: str = "",
+    logged: bool = False,
+    **figures: float | None,
+) -> Published:
+    """A row of a paper's figures, with the metrics as keywords; one that is None was not printed."""
+    return Published(
+        described,
+        protocol,
+        {metric: value for metric, value in figures.items() if value is not None},
+        benchmark=benchmark,
+        nets=nets,
+        extra_data=extra_data,
+        recipe=recipe,
+        logged=logged,
+        source=source,
+    )
 
-    paper: str
-    year: int
-    title: str
-    figures: tuple[Published, ...]
+
+class Publication(Protocol):
+    """What `reproductions` reads of a paper; `stages.paper.Paper`, which knows this module, is one."""
+
+    @property
+    def name(self) -> str:
+        """The key of the paper, as in `Measurement.paper`."""
+
+    @property
+    def published(self) -> tuple[Published, ...]:
+        """What it published, to stand beside its runs."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +205,7 @@ class PublishedResult:
             ``runner_up``, ``notable``, ``post_challenge`` or ``human``.
         team: as published, shortened; `method` likewise.
         family: key of the paper, e.g. ``"alexnet"``; `model` is the network a run of it trains.
+        built_of: the family as the picture names it, e.g. ``"Inception"``.
         error_top5: percent on the test set, as printed: text, so that nothing rounds it again.
         nets: networks averaged; words where they were never counted, "" where there are none.
         extra_data: used images outside the year's training set.
@@ -198,6 +223,7 @@ class PublishedResult:
     team: str
     method: str
     family: str
+    built_of: str
     model: str
     error_top5: str
     nets: str
@@ -211,12 +237,9 @@ class PublishedResult:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A figure in percent with its 95 % interval, or a mean over seeds with their range."""
+class Estimate(Interval):
+    """A figure with its 95 % interval; or, of several seeds, their mean with their range."""
 
-    value: float
-    low: float
-    high: float
     seeds: int
 
 
@@ -232,67 +255,75 @@ class Reproduction:
     published: tuple[Published, ...] = ()
 
     @property
-    def setting(self) -> Measurement:
-        """Any of the measurements, to read from it what they have in common."""
+    def any(self) -> Measurement:
+        """One of the measurements, to read from it what they have in common."""
         return self.measurements[0]
 
-    def of(self, metric: Metric) -> tuple[Measurement, ...]:
-        """The measurements of `metric`, one a seed."""
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What was measured, in the order of `METRICS`."""
+        return tuple(name for name in METRICS if self.of(name))
+
+    def of(self, metric: str) -> tuple[Measurement, ...]:
+        """The measurements of ``metric``, one a seed."""
         return tuple(m for m in self.measurements if m.metric == metric)
 
-    def estimate(self, metric: Metric) -> Estimate | None:
-        """The figure to show; None where `metric` was not measured."""
-        found = self.of(metric)
-        if not found:
+    def estimate(self, metric: str) -> Estimate | None:
+        """The figure to show; None where ``metric`` was not measured."""
+        measured = self.of(metric)
+        if not measured:
             return None
-        if len(found) == 1:
-            return Estimate(found[0].value, found[0].ci_low, found[0].ci_high, 1)
-        values = [m.value for m in found]
-        return Estimate(mean(values), min(values), max(values), len(found))
+        if len(measured) == 1:
+            return Estimate(measured[0].value, measured[0].ci_low, measured[0].ci_high, 1)
+        values = [m.value for m in measured]
+        return Estimate(mean(values), min(values), max(values), len(measured))
 
     @property
-    def chance_top5(self) -> float:
-        """Top-5 error in percent of guessing, with as many images of each class."""
-        return max(0.0, 100 * (1 - 5 / self.setting.num_classes))
+    def benchmark(self) -> Benchmark | None:
+        """What the figures would count for at full scale."""
+        return BENCHMARKS.get(self.any.benchmark)
 
     @property
-    def not_imagenet(self) -> str:
+    def not_comparable(self) -> str:
         """Why this may not stand beside the published figures; "" where it may.
 
-        An ImageNet figure is one of the published scale, over all 1000 classes and each of the
-        50,000 validation images.
+        A figure counts for a benchmark if it is one of the published scale, over all of the benchmark's
+        classes and each of its items.
         """
-        of = self.setting
+        one, benchmark = self.any, self.benchmark
+        if benchmark is None:
+            return f"no figure was published of {one.dataset}"
         reasons = []
-        if of.profile != "paper":
-            reasons.append(f"profile {of.profile}, not the published scale")
-        if of.num_classes != IMAGENET_CLASSES:
-            reasons.append(f"{of.num_classes} classes, not {IMAGENET_CLASSES}")
-        if of.n != IMAGENET_VALIDATION_IMAGES:
-            reasons.append(f"{of.n:,} images, not {IMAGENET_VALIDATION_IMAGES:,}")
-        if of.split != "val":
-            reasons.append(f"split {of.split}, not val")
+        if one.profile != "paper":
+            reasons.append(f"profile {one.profile}, not the published scale")
+        if one.num_classes != benchmark.classes:
+            reasons.append(f"{one.num_classes} classes, not {benchmark.classes}")
+        if one.n != benchmark.items:
+            reasons.append(f"{one.n:,} images, not {benchmark.items:,}")
+        if one.split != "val":
+            reasons.append(f"split {one.split}, not val")
         return "; ".join(reasons)
 
     @property
     def counterparts(self) -> tuple[Published, ...]:
-        """What was published of the same recipe, by the same protocol, of as many nets, on the same split.
+        """What was published of the same recipe by the same protocol, of as many nets, on the same benchmark.
 
         What the paper prints comes before what its authors logged. Figures of networks that saw outside
         data are no counterpart.
         """
-        of = self.setting
-        same = (of.recipe, of.protocol, of.nets, of.split, False)
-        found = [
-            one
-            for one in self.published
-            if (one.recipe, one.protocol, one.nets, one.split, one.extra_data) == same
+        one = self.any
+        same = (one.recipe, one.protocol, one.nets, one.benchmark, False)
+        matching = [
+            figure
+            for figure in self.published
+            if (figure.recipe, figure.protocol, figure.nets, figure.benchmark, figure.extra_data)
+            == same
         ]
-        return tuple(sorted(found, key=lambda one: one.logged))
+        return tuple(sorted(matching, key=lambda figure: figure.logged))
 
 
 def reproductions(
-    measurements: Iterable[Measurement], papers: Iterable[PaperFigures] = ()
+    measurements: Iterable[Measurement], papers: Iterable[Publication] = ()
 ) -> tuple[Reproduction, ...]:
     """Group `measurements` over their seeds, in an order that does not depend on theirs.
 
@@ -302,11 +333,9 @@ def reproductions(
     by_time = sorted(measurements, key=lambda m: (m.finished_at, m))
     for m in by_time:
         setting = (m.year, m.paper, m.recipe, m.model, m.profile, m.dataset, m.dataset_digest)
-        test = (m.num_classes, m.split, m.n, m.protocol, m.recipe_id)
+        test = (m.num_classes, m.split, m.n, m.protocol, m.recipe_id, m.benchmark)
         groups[setting + test][m.seed, m.metric] = m
-    figures = {paper.paper: paper.figures for paper in papers}
-    grouped = (
-        Reproduction(found, figures.get(found[0].paper, ()))
-        for found in (tuple(sorted(group.values())) for group in groups.values())
-    )
+    published = {paper.name: paper.published for paper in papers}
+    of_setting = (tuple(sorted(group.values())) for group in groups.values())
+    grouped = (Reproduction(same, published.get(same[0].paper, ())) for same in of_setting)
     return tuple(sorted(grouped, key=lambda r: r.measurements))

@@ -1,14 +1,18 @@
-"""A paper as data: its recipes at each scale, and the figures it published."""
+"""A paper as data: its recipes at each scale, the figures it published, and what it claims."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
+from stages.claim import Claim
 from stages.errors import PipelineError
 from stages.measurement import Published
-from stages.recipe import Ensemble, Recipe
+from stages.recipe import PROFILES, Ensemble, Profile, Recipe
 
-Profile = Literal["toy", "mini", "paper"]
+# Profiles are defined beside the recipes, since claims, which a paper has, name them too.
+__all__ = ["PROFILES", "Paper", "Profile", "Recipes"]
+
+# Recipes by profile, and there by name, as in ``--recipe``; the first of a profile is the headline's.
+Recipes = Mapping[Profile, Mapping[str, Recipe | Ensemble]]
 
 
 @dataclass(frozen=True)
@@ -17,22 +21,29 @@ class Paper:
 
     Attributes:
         name: the short name, as in ``--paper``.
-        year: of the challenge.
-        title: of the publication.
+        year: the year of the challenge.
+        title: the title of the publication.
         system: what the entry was called.
+        headline: what people call the network of the headline's recipe, e.g. ``"VGG-D"``.
+        built_of: what the entry was built of, in the few words that the picture of the record has room
+            for, e.g. ``"Inception"``.
         hardware: the authors' own machine and time, with the section that says so.
-        recipes: by profile, and there by name, as in ``--recipe``; the first is the headline's. The
-            smaller profiles are written as changes to the published one.
+        recipes: how its networks were trained. The smaller profiles are written as changes to the
+            published one.
         published: what the paper printed, or its authors logged.
+        claims: what the paper says of its networks that a pair of trainings can test.
     """
 
     name: str
     year: int
     title: str
     system: str
+    headline: str
+    built_of: str
     hardware: str
-    recipes: Mapping[Profile, Mapping[str, Recipe | Ensemble]]
+    recipes: Recipes
     published: tuple[Published, ...] = ()
+    claims: tuple[Claim, ...] = ()
 
     def recipe(self, profile: Profile, name: str | None = None) -> tuple[str, Recipe | Ensemble]:
         """A recipe and its name; the headline's where no name is given.

@@ -11,6 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+# The scales at which a paper's recipes are written, from the smallest to the published one.
+Profile = Literal["toy", "mini", "paper"]
+PROFILES: tuple[Profile, ...] = ("toy", "mini", "paper")
+
 
 @dataclass(frozen=True)
 class Steps:

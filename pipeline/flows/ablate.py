@@ -14,10 +14,11 @@ from pipeline.engine.progress import Progress, duration
 from pipeline.engine.runs import Run, Setting, named
 from pipeline.engine.workspace import Workspace
 from pipeline.flows.run import draw, open_tracker
-from stages.claim import Claim, scaled_rates
+from stages.claim import Claim
 from stages.dataset import read_info
 from stages.errors import PipelineError
 from stages.evaluate import default_device
+from stages.ledger.arms import scaled_rates
 from stages.load.loader import steps_per_epoch
 from stages.report.tables import lines
 from stages.tasks.classification.recipe import Classification

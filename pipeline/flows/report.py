@@ -6,8 +6,7 @@ from functools import cache
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import papers
-from pipeline.papers import CLAIMS
+from pipeline.papers import CLAIMS, PAPERS
 from pipeline.tracking.store import Tracker
 from stages.claim import Claim
 from stages.errors import PipelineError
@@ -27,4 +26,4 @@ def read_ledger(
         except PipelineError:  # a server whose artifacts are not to be had from here
             return None
 
-    return make_ledger(claims, papers.BASES, measurements, answers, tracker.searches())
+    return make_ledger(claims, PAPERS, measurements, answers, tracker.searches())

@@ -25,7 +25,7 @@ from pipeline.tracking.store import Tracker
 from stages.dataset import read_info
 from stages.errors import PipelineError
 from stages.ledger.entries import Ledger
-from stages.measurement import Evaluation, PaperFigures
+from stages.measurement import Evaluation
 from stages.paper import Paper
 from stages.report.write import collate
 
@@ -127,9 +127,8 @@ def draw(workspace: Workspace, tracker: Tracker, progress: Progress) -> Ledger:
     """Make timeline, ledger and report anew from the tracking store; returns the ledger."""
     measurements = tracker.measurements()
     ledger = read_ledger(tracker, measurements)
-    figures = [PaperFigures(p.name, p.year, p.title, p.published) for p in PAPERS]
     with workspace.lock("report", wait=True):
-        collate(measurements, published_results(), workspace.report, ledger, figures)
+        collate(measurements, published_results(), workspace.report, ledger, PAPERS)
     progress.line(
         "collate",
         f"timeline, ledger and report from {len(measurements)} measurements in {workspace.report}",

@@ -5,9 +5,17 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.papers import PAPERS, trimps
 from stages.measurement import PublishedResult, SingleModelResult
 
 RECORD = Path(__file__).with_name("timeline.csv")
+
+# What the entries of a family were built of, in the picture's words. A family is a paper's name, or one of
+# those for which there is no paper here.
+_BUILT_OF = {paper.name: paper.built_of for paper in PAPERS} | {
+    "shallow": "hand-made\nfeatures",
+    "ensemble": trimps.PAPER.built_of,
+}
 
 # "... (21.43/5.71 10-crop; 23.0/6.7 centre crop)": further figures of the same network.
 _FURTHER = re.compile(r"[(;] ?(?:(?P<top1>\d+\.\d+)/)?(?P<top5>\d+\.\d+) (?P<how>[^;)]+)")
@@ -18,7 +26,7 @@ def published_results(record: Path = RECORD) -> tuple[PublishedResult, ...]:
 
     Raises:
         KeyError: a column is missing.
-        ValueError: a number is none, or a test set does not tell its size.
+        ValueError: a figure is not a number, or the name of a test set does not say its size.
     """
     with record.open(newline="", encoding="utf-8") as lines:
         return tuple(_result(row) for row in csv.DictReader(lines))
@@ -31,6 +39,7 @@ def _result(row: dict[str, str]) -> PublishedResult:
         team=row["team"],
         method=row["method"],
         family=row["model_family"],
+        built_of=_BUILT_OF.get(row["model_family"], row["model_family"]),
         model=row["repro_model"],
         error_top5=row["top5_err_pct"],
         nets="" if row["role"] == "human" else row["ensemble_models"],
@@ -45,12 +54,12 @@ def _result(row: dict[str, str]) -> PublishedResult:
 
 
 def _images(eval_set: str) -> int:
-    """Size of a test set by its name: "204 images of ..." or "...-100k"."""
-    if found := re.match(r"(\d+) images of ", eval_set):
-        return int(found[1])
-    if found := re.search(r"-(\d+)k$", eval_set):
-        return 1000 * int(found[1])
-    raise ValueError(f"the test set {eval_set!r} does not tell its size")
+    """The size of a test set, from its name: "204 images of ..." or "...-100k"."""
+    if part := re.match(r"(\d+) images of ", eval_set):
+        return int(part[1])
+    if whole := re.search(r"-(\d+)k$", eval_set):
+        return 1000 * int(whole[1])
+    raise ValueError(f"the name of the test set {eval_set!r} does not say its size")
 
 
 def _single(row: dict[str, str]) -> Iterator[SingleModelResult]:
@@ -73,7 +82,7 @@ def _single_result(top1: str, top5: str, described: str) -> SingleModelResult:
         protocol = ""
     split = re.search(r"\b(val|test)\b", described)
     if split is None:
-        raise ValueError(f"{described!r} tells neither val nor test")
+        raise ValueError(f"{described!r} names neither val nor test")
     return SingleModelResult(
         top1, top5, described, "val" if split[0] == "val" else "test", protocol
     )

@@ -15,18 +15,18 @@ from urllib.parse import urlsplit
 from pipeline.tracking.client import Client, apply_settings, without_secrets
 from stages.dataset import DatasetInfo
 from stages.journal import Record
-from stages.measurement import Evaluation, Measurement, Metric
+from stages.measurement import TRAINING, Evaluation, Measurement
+from stages.metrics import IMAGENET, METRICS
 
 # Quoted in links where the store is a file: the port that `make dashboard` serves by default.
 DASHBOARD = "http://127.0.0.1:5000"
 # Every experiment's name begins so.
 EXPERIMENTS = "ilsvrc/"
-METRICS: tuple[Metric, ...] = ("error_top1", "error_top5")
-TRAINING_METRICS: tuple[Metric, ...] = ("train_error_top1", "epochs_to_train_error_25")
 
 _PARENT = "mlflow.parentRunId"
 _NAME = "mlflow.runName"
-_LOGGED = ("loss", "rate", "images_per_second", "train_error_top1", *METRICS)
+# What the journal of every training tells, beside the metrics of its task.
+_LOGGED = ("loss", "rate", "images_per_second")
 _BATCH = 1000  # MLflow's limit of metrics a request
 
 
@@ -89,14 +89,9 @@ class Tracker:
         from mlflow.entities import Metric as Value
 
         metrics = [
-            Value(
-                f"{name}.centre_crop" if name in METRICS else name,
-                record[name],
-                _ms(record),
-                record["step"],
-            )
+            Value(_logged_as(name, record), record[name], _ms(record), record["step"])
             for record in records
-            for name in _LOGGED
+            for name in (*_LOGGED, *METRICS)
             if name in record
         ]
         for start in range(0, len(metrics), _BATCH):
@@ -111,12 +106,7 @@ class Tracker:
         if not epochs:
             return
         last = epochs[-1]
-        reached = [record for record in epochs if record["train_error_top1"] <= 25]
-        values = {
-            "train_error_top1": last["train_error_top1"],
-            # A run that never got there needs more epochs than it had.
-            "epochs_to_train_error_25": (*reached, last)[0]["epoch"] + 1,
-        }
+        values = training_figures(epochs)
         self._client.log_batch(
             run_id,
             metrics=[Value(f"final.{k}", v, _ms(last), 0) for k, v in values.items()],
@@ -125,7 +115,7 @@ class Tracker:
                     "finished_at",
                     datetime.fromtimestamp(last["time"], UTC).isoformat("T", "seconds"),
                 ),
-                RunTag("train_n", str(last["train_n"])),
+                RunTag("train_n", str(last.get("train_n", 0))),
             ],
         )
 
@@ -193,19 +183,18 @@ class Tracker:
         }
         run_id = self._open(self._experiment_of(training), key, own)
         run = self._client.get_run(run_id)
-        if (
-            run.info.status == "FINISHED"
-            and run.data.metrics.get("error_top1") == result.figures["error_top1"].value
-        ):
+        recorded = {metric: run.data.metrics.get(metric) for metric in result.figures}
+        if run.info.status == "FINISHED" and recorded == {
+            metric: figure.value for metric, figure in result.figures.items()
+        }:
             return
         now = int(datetime.now(UTC).timestamp() * 1000)
         values: dict[str, float] = {}
-        for metric in METRICS:
-            interval = result.figures[metric]
+        for metric, figure in result.figures.items():
             values |= {
-                metric: interval.value,
-                f"{metric}_low": interval.low,
-                f"{metric}_high": interval.high,
+                metric: figure.value,
+                f"{metric}_low": figure.low,
+                f"{metric}_high": figure.high,
             }
         self._client.log_batch(
             run_id,
@@ -230,30 +219,36 @@ class Tracker:
             self._client.delete_run(run.info.run_id)
 
     def measurements(self) -> list[Measurement]:
-        """Every error that was measured, from the store alone."""
-        found = []
+        """Every figure that was measured, from the store alone.
+
+        A metric that is not in `METRICS`, as a later version may have recorded it, is left out.
+        """
+        measured = []
         for run in self._search(["tags.kind = 'evaluation'"]):
             if run.info.status != "FINISHED":
                 continue
-            metrics = run.data.metrics
-            found += [
+            values = run.data.metrics
+            measured += [
                 self._measurement(
                     run,
-                    metric,
+                    metric.name,
                     "val",
-                    metrics[metric],
-                    (metrics[f"{metric}_low"], metrics[f"{metric}_high"]),
+                    values[metric.name],
+                    (values[f"{metric.name}_low"], values[f"{metric.name}_high"]),
                 )
-                for metric in METRICS
+                for metric in METRICS.values()
+                if metric.split == "val" and metric.name in values
             ]
         for run in self._search(["tags.kind = 'training'"]):
-            for metric in TRAINING_METRICS:
-                if (value := run.data.metrics.get(f"final.{metric}")) is not None:
-                    found.append(self._measurement(run, metric, "train", value, (value, value)))
-        return found
+            for metric in METRICS.values():
+                value = run.data.metrics.get(f"final.{metric.name}")
+                if metric.split == "train" and value is not None:
+                    interval = (value, value)
+                    measured.append(self._measurement(run, metric.name, "train", value, interval))
+        return measured
 
     def _measurement(
-        self, run: Any, metric: Metric, split: str, value: float, interval: tuple[float, float]
+        self, run: Any, metric: str, split: str, value: float, interval: tuple[float, float]
     ) -> Measurement:
         tags = run.data.tags
         return Measurement(
@@ -267,7 +262,7 @@ class Tracker:
             dataset_digest=tags["dataset_digest"],
             num_classes=int(tags["num_classes"]),
             split=split,
-            protocol=tags.get("protocol", "training"),
+            protocol=tags.get("protocol", TRAINING),
             recipe_id=tags["recipe"],
             seed=int(tags["seed"]),
             metric=metric,
@@ -280,6 +275,8 @@ class Tracker:
             finished_at=tags["finished_at"],
             url=self.url(run.info.experiment_id, run.info.run_id),
             deviations=tuple(filter(None, tags["deviations"].split("\n"))),
+            # A run that was recorded before benchmarks were is one of ImageNet's networks.
+            benchmark=tags.get("benchmark", IMAGENET.name),
         )
 
     def answers(self, measurement: Measurement) -> Path:
@@ -353,3 +350,24 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _ms(record: Record) -> int:
     return int(record["time"] * 1000)
+
+
+def training_figures(epochs: Sequence[Record]) -> dict[str, float]:
+    """What a training measured of itself, from its journal's records of epochs."""
+    last = epochs[-1]
+    figures = {
+        name: float(last[name])
+        for name, metric in METRICS.items()
+        if metric.split == "train" and name in last
+    }
+    if "train_error_top1" in last:
+        reached = [record for record in epochs if record["train_error_top1"] <= 25]
+        # A run that never got there needs more epochs than it had.
+        figures["epochs_to_train_error_25"] = (*reached, last)[0]["epoch"] + 1
+    return figures
+
+
+def _logged_as(name: str, record: Record) -> str:
+    """A journal's name for a value, as the store has it: a test's figure with how it was tested."""
+    tested = name in METRICS and METRICS[name].split == "val"
+    return f"{name}.{record.get('protocol', 'centre_crop')}" if tested else name

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from stages.claim import PROFILES, Arm, Bases, Claim, PublishedEffect, recipe_of
+from stages.claim import Arm, Claim, PublishedEffect
 from stages.errors import PipelineError
+from stages.ledger.arms import recipe_of
 from stages.ledger.verdict import (
     Effect,
     ImageView,
@@ -27,7 +28,9 @@ from stages.ledger.verdict import (
     paired_effect,
     seeds_needed,
 )
-from stages.measurement import TRAINING, TRAINING_METRICS, Measurement, Metric
+from stages.measurement import TRAINING, Measurement
+from stages.metrics import METRICS
+from stages.paper import PROFILES, Paper, Profile
 from stages.recipe import Recipe
 
 # The kept answers of a measurement's network to the validation images (`stages.evaluate.score`), or None.
@@ -110,7 +113,7 @@ class _Side:
 
 def make_ledger(
     claims: Iterable[Claim],
-    bases: Bases,
+    papers: Sequence[Paper],
     measurements: Iterable[Measurement],
     answers: Answers = lambda _: None,
     searched: Mapping[tuple[str, str], str] | None = None,
@@ -119,7 +122,7 @@ def make_ledger(
 
     Args:
         claims: all of them.
-        bases: the recipes that their arms change.
+        papers: those whose recipes the claims' arms change.
         measurements: all of the store. Of two of the same setting and seed the later counts.
         answers: without it there is no view of single images, and no verdict on averaged networks.
         searched: ids of the recipes with searched learning rates, by the id of the arm's own recipe
@@ -141,9 +144,10 @@ def make_ledger(
                     if setting.dataset_digest == data and not setting.searched
                 }
 
-    def side(claim: Claim, arm: Arm, profile: str) -> _Side:
-        recipe = recipe_of(claim, arm, bases, profile)
-        protocol = TRAINING if claim.metric in TRAINING_METRICS else arm.tested_by(recipe)
+    def side(claim: Claim, arm: Arm, profile: Profile) -> _Side:
+        recipe = recipe_of(claim, arm, papers, profile)
+        trained = METRICS[claim.metric].split == "train"
+        protocol = TRAINING if trained else arm.tested_by(recipe)
         return _Side(arm, recipe, measured.get((profile, recipe.id, protocol, claim.metric), {}))
 
     entries: list[Entry] = []
@@ -162,8 +166,8 @@ def make_ledger(
         entries += found or [_untested(claim)]
     published = {
         recipe.id
-        for profiles in bases.values()
-        for recipes in profiles.values()
+        for paper in papers
+        for recipes in paper.recipes.values()
         for recipe in recipes.values()
         if isinstance(recipe, Recipe)
     }
@@ -183,6 +187,7 @@ def _entry(
     claim: Claim, setting: Setting, with_it: _Side, without: _Side, answers: Answers
 ) -> Entry | None:
     """The entry of a setting in which both arms were run; None where no runs of theirs pair."""
+    metric = METRICS[claim.metric]
     sides = with_it, without
     seeds = sorted(with_it.measured[setting].keys() & without.measured[setting].keys())
     # Successive seeds answer together, and no run counts for two groups.
@@ -190,17 +195,17 @@ def _entry(
     groups = [seeds[start : start + size] for start in range(0, len(seeds) - size + 1, size)]
     runs = [[[side.measured[setting][s] for s in group] for group in groups] for side in sides]
     right = [
-        None if claim.metric in TRAINING_METRICS else _right(side.arm, claim.metric, of, answers)
+        _right(side.arm, claim.metric, of, answers) if metric.per_item else None
         for side, of in zip(sides, runs, strict=True)
     ]
     figures = [
-        _figures(side.arm, groups, of, shares)
+        _figures(side.arm, claim.metric, groups, of, shares)
         for side, of, shares in zip(sides, runs, right, strict=True)
     ]
     if not all(figures):
         return None
     kept = [shares for shares in right if shares is not None]
-    effect = paired_effect(*figures, resolution=1.0 if claim.in_epochs else 100 / setting.n)
+    effect = paired_effect(*figures, resolution=metric.resolution(setting.n), sign=metric.sign)
     verdict, reason = judge(effect, claim.expects, claim.margin, claim.seeds)
     published = published_effect(claim, logged=False) or published_effect(claim, logged=True)
     aim = claim.margin if claim.expects == "equivalent" else published.value if published else 0.0
@@ -222,6 +227,7 @@ def _entry(
 
 def _figures(
     arm: Arm,
+    metric: str,
     groups: Sequence[Sequence[int]],
     runs: Sequence[Sequence[Measurement]],
     right: NDArray[np.float64] | None,
@@ -230,14 +236,16 @@ def _figures(
     if arm.nets == 1:
         values = [mean(m.value for m in group) for group in runs]
     elif right is not None:
-        values = [100 * (1 - float(row.mean())) for row in right]
+        shares = [float(row.mean()) for row in right]
+        lower = METRICS[metric].better == "lower"
+        values = [100 * (1 - share if lower else share) for share in shares]
     else:
         return {}
     return {group[0]: value for group, value in zip(groups, values, strict=True)}
 
 
 def _right(
-    arm: Arm, metric: Metric, groups: Sequence[Sequence[Measurement]], answers: Answers
+    arm: Arm, metric: str, groups: Sequence[Sequence[Measurement]], answers: Answers
 ) -> NDArray[np.float64] | None:
     """(groups, images): the share of an arm's networks that answered rightly, or whether their mean did."""
     rows = []
@@ -253,7 +261,7 @@ def _right(
     return np.array(rows)
 
 
-def _counts(answers: NDArray[np.int64], table: pa.Table, metric: Metric) -> NDArray[np.float64]:
+def _counts(answers: NDArray[np.int64], table: pa.Table, metric: str) -> NDArray[np.float64]:
     right = answers == table["label"].to_numpy()[:, None]
     found = right[:, 0] if metric == "error_top1" else right.any(axis=1)
     return found.astype(np.float64)

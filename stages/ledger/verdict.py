@@ -1,6 +1,7 @@
-"""From the errors of paired runs to an effect with its uncertainty, and from that to a verdict.
+"""From the figures of paired runs to an effect with its uncertainty, and from that to a verdict.
 
-The effect is the mean over seeds of error(without) - error(with): positive where the thing claimed helps.
+The effect is the mean over seeds of error(without) - error(with), or of the reverse for a metric that is
+better when it is higher: positive where the thing claimed helps.
 Two runs of a pair share their seed, and so the order of the images and, where shapes allow, the initial
 weights; the pairs are the sample, and Student's t of their differences gives the interval that decides.
 What the interval says holds for the validation images at hand; how it would be with others is a second view
@@ -30,7 +31,7 @@ _RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Effect:
-    """Difference of two arms over paired seeds, in the metric's unit (points of error, or epochs).
+    """Difference of two arms over paired seeds, in the metric's unit (points of error, epochs, ...).
 
     Attributes:
         value: mean of the pairs' differences.
@@ -52,7 +53,11 @@ class Effect:
 
 
 def paired_effect(
-    with_it: Mapping[int, float], without: Mapping[int, float], *, resolution: float
+    with_it: Mapping[int, float],
+    without: Mapping[int, float],
+    *,
+    resolution: float,
+    sign: int = 1,
 ) -> Effect:
     """The effect over the seeds that both arms have.
 
@@ -63,6 +68,7 @@ def paired_effect(
     Args:
         with_it: seed -> figure of the arm with the thing claimed; `without` of the other arm.
         resolution: smallest step of a figure: 100 / images for errors in percent.
+        sign: 1 where a lower figure is better, -1 where a higher one is (`stages.metrics.Metric.sign`).
 
     Raises:
         ValueError: there is no common seed, or a figure is not a finite number.
@@ -73,7 +79,7 @@ def paired_effect(
     seeds = sorted(with_it.keys() & without.keys())
     if not seeds:
         raise ValueError("the arms have no seed in common")
-    differences = np.array([without[seed] - with_it[seed] for seed in seeds])
+    differences = sign * np.array([without[seed] - with_it[seed] for seed in seeds])
     value = float(differences.mean())
     if len(seeds) == 1:
         return Effect(value, math.nan, -math.inf, math.inf, 1)

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from stages.ledger.entries import Entry, published_effect
 from stages.ledger.verdict import Effect
+from stages.metrics import METRICS
 from stages.report.style import (
     BAND,
     HUMAN,
@@ -50,15 +51,16 @@ def draw_forest(name: str, entries: Sequence[Entry]) -> tuple[bytes, bytes]:
 
     Args:
         name: of the paper.
-        entries: of its claims, each with an effect; those in points of error and those in epochs have
-            axes of their own.
+        entries: of its claims, each with an effect; effects of another unit have axes of their own.
     """
-    in_epochs = [e for e in entries if e.claim.in_epochs]
-    in_points = [e for e in entries if e not in in_epochs]
+    by_unit: dict[str, list[Entry]] = {}
+    for metric in METRICS.values():  # the order of the panels
+        rows = [entry for entry in entries if entry.claim.metric == metric.name]
+        if rows:
+            by_unit.setdefault(metric.gain, []).extend(rows)
+    order = {id(entry): place for place, entry in enumerate(entries)}
     panels = [
-        (rows, unit)
-        for rows, unit in ((in_points, "points of error"), (in_epochs, "epochs"))
-        if rows
+        (sorted(rows, key=lambda entry: order[id(entry)]), unit) for unit, rows in by_unit.items()
     ]
     heights = [_ROW * len(rows) + _FOOT for rows, _ in panels]
     height = _HEAD + sum(heights) + _NEXT_HEAD * (len(panels) - 1) + _LEGEND
@@ -85,8 +87,8 @@ def _draw(axes: Axes, rows: Sequence[Entry], unit: str) -> None:
     axes.tick_params(axis="y", labelleft=False)
     axes.xaxis.grid(color=RULE, linewidth=0.5)
     axes.axvline(0, color=INK, linewidth=0.9, zorder=2)
-    label = f"{unit} saved"
-    if max(high, -low) > 2 * _LINEAR and unit == "points of error":
+    label = unit
+    if max(high, -low) > 2 * _LINEAR and METRICS[rows[0].claim.metric].unit == "%":
         low, high = 1.2 * low, 1.2 * high
         axes.set_xlim(low, high)
         # One collapsed arm (30 points in Zeiler and Fergus's Table 3) must not hide the rest.

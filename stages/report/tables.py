@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from stages.claim import Arm, PublishedEffect
 from stages.files import write_atomically
 from stages.ledger.entries import Entry, Ledger, published_effect
+from stages.ledger.verdict import LEVEL
 from stages.measurement import Measurement
 
 _TEXT, _NUMBER, _COUNT = pa.string(), pa.float64(), pa.int64()
@@ -116,7 +117,7 @@ def summary(ledger: Ledger) -> str:
     counts = Counter(entry.verdict for entry in ledger.entries)
     told = ", ".join(f"{number} {verdict}" for verdict, number in sorted(counts.items()))
     decided = [e for e in ledger.entries if e.verdict in ("confirmed", "contradicted")]
-    kept = sum(entry.p_holm is not None and entry.p_holm < 0.05 for entry in decided)
+    kept = sum(entry.p_holm is not None and entry.p_holm < LEVEL for entry in decided)
     claims = len({entry.claim.key for entry in ledger.entries})
     text = f"{claims} claims: {told}."
     if decided:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from stages.measurement import Estimate, Measurement, PublishedResult, Reproduction
+from stages.metrics import IMAGENET, METRICS
 from stages.report.style import (
     BAND,
     HUMAN,
@@ -32,16 +33,8 @@ from stages.report.style import (
     rendered,
 )
 
-# What the winner was built of, where its family is not what people call it.
-_SYSTEMS = {
-    "shallow": "hand-made\nfeatures",
-    "alexnet": "AlexNet",
-    "zfnet": "convnets",
-    "googlenet": "Inception",
-    "resnet": "ResNet",
-    "ensemble": "fusion of families",
-    "senet": "SENet",
-}
+# The challenge's own metric, the only one that this picture shows.
+TOP5 = "error_top5"
 
 # A year is a column one unit wide; within it each kind of figure has its lane.
 _WINNER_LANE, _OTHER_LANE, _REPRODUCED_LANE, _NEXT_MODEL = -0.14, 0.1, 0.28, 0.13
@@ -62,7 +55,7 @@ def draw_timeline(
     Only reproductions that count as ImageNet figures enter the panel of the record; the others have
     panels of their own, one a data set, each with its chance level.
     """
-    imagenet = [r for r in reproduced if not r.not_imagenet and r.estimate("error_top5")]
+    imagenet = [r for r in reproduced if _beside_the_record(r)]
     panels = _small_panels(reproduced)
     record_bottom = _RECORD_TOP + _RECORD_HEIGHT + _STRIP_HEIGHT
     heights = [_SMALL_HEAD + _ROW_HEIGHT * len(rows) + _SMALL_FOOT for rows in panels]
@@ -96,7 +89,7 @@ def _draw_record(
     drawn = [row for row in published if row.headline]
     winners = [row for row in drawn if row.role.startswith("winner")]
     years = [row.year for row in winners]
-    estimates = [r.estimate("error_top5") for r in imagenet]
+    estimates = [r.estimate(TOP5) for r in imagenet]
     top = max([30.0, *(e.high + 2 for e in estimates if e)])
     axes.set(xlim=(years[0] - 0.5, years[-1] + 0.5), ylim=(0, top))
     bare(axes)
@@ -162,11 +155,10 @@ def _draw_strip(axes: Axes, drawn: Sequence[PublishedResult]) -> None:
             _under(axes, row.year, 0.84, text, color=MUTED, size=8)
     for row in winners:
         nets = f"{row.nets} nets" if row.nets.isdigit() else "ensemble" if row.nets else ""
-        system = _SYSTEMS.get(row.family, row.family)
         lines = [
             (0.1, str(row.year), {"weight": "bold", "size": 10}),
             (0.31, _name(row), {}),
-            (0.48, system, {"color": MUTED, "size": 8}),
+            (0.48, row.built_of, {"color": MUTED, "size": 8}),
             (0.64, nets, {"color": MUTED, "size": 8}),
         ]
         for depth, text, style in lines:
@@ -191,19 +183,19 @@ def _draw_strip(axes: Axes, drawn: Sequence[PublishedResult]) -> None:
 def _draw_imagenet(axes: Axes, imagenet: Sequence[Reproduction]) -> None:
     by_year: dict[int, list[tuple[Estimate, Reproduction]]] = defaultdict(list)
     for one in imagenet:
-        if estimate := one.estimate("error_top5"):
-            by_year[one.setting.year].append((estimate, one))
+        if estimate := one.estimate(TOP5):
+            by_year[one.any.year].append((estimate, one))
     for year, ones in by_year.items():
-        models = sorted({one.setting.model for _, one in ones})
+        models = sorted({one.any.model for _, one in ones})
         label_x = year + _REPRODUCED_LANE + _NEXT_MODEL * (len(models) - 1) + 0.1
         ones.sort(key=lambda pair: pair[0].value)
         heights = _spread([estimate.value for estimate, _ in ones], gap=1.15)
         for (estimate, one), label_y in zip(ones, heights, strict=True):
-            m, y = one.setting, estimate.value
+            m, y = one.any, estimate.value
             x = year + _REPRODUCED_LANE + _NEXT_MODEL * models.index(m.model)
             for counterpart in one.counterparts[:1]:
-                if counterpart.error_top5 is not None:
-                    axes.plot(x, counterpart.error_top5, **_COUNTERPART)
+                if TOP5 in counterpart.figures:
+                    axes.plot(x, counterpart.figures[TOP5], **_COUNTERPART)
             axes.vlines(x, estimate.low, estimate.high, color=REPRODUCED, linewidth=1.2, zorder=5)
             axes.plot(x, y, **_reproduced_marker(m.protocol))
             axes.plot((x, label_x), (y, label_y), color=REPRODUCED, linewidth=0.6, zorder=3)
@@ -213,7 +205,7 @@ def _draw_imagenet(axes: Axes, imagenet: Sequence[Reproduction]) -> None:
 
 
 def _draw_small(axes: Axes, rows: Sequence[Reproduction]) -> None:
-    of = rows[0].setting
+    of = rows[0].any
     axes.set(xlim=(0, 100), ylim=(len(rows) - 0.5, -0.5))
     bare(axes)
     axes.tick_params(axis="y", length=0, labelleft=False)
@@ -221,16 +213,16 @@ def _draw_small(axes: Axes, rows: Sequence[Reproduction]) -> None:
     axes.set_xlabel(f"top-5 error, percent; {_BARS}", color=MUTED)
     title = f"Small-scale runs (not ImageNet figures): {of.profile}, {_short(of.dataset, 40)}, "
     heading(axes, 0.36, f"{title}{of.num_classes:,} classes", weight="bold", color=SMALL)
-    chance = rows[0].chance_top5
+    chance = METRICS[TOP5].chance(of.num_classes) or 0.0
     axes.axvline(chance, color=MUTED, linewidth=1, dashes=(2, 2))
     _label(axes, f"chance {chance:.1f}", chance, -0.5, (0, 3), color=MUTED, va="bottom")
-    names = [_row_name(one.setting) for one in rows]
+    names = [_row_name(one.any) for one in rows]
     for y, one in enumerate(rows):
-        estimate = one.estimate("error_top5")
+        estimate = one.estimate(TOP5)
         assert estimate is not None  # _small_panels leaves the others out
         axes.hlines(y, estimate.low, estimate.high, color=SMALL, linewidth=1.4, zorder=3)
         axes.plot(estimate.value, y, "D", color=SMALL, markersize=5, zorder=4)
-        m = one.setting
+        m = one.any
         # Runs that differ only in their recipe are told apart by its hash.
         left = f"{names[y]}  {m.recipe_id[:5]}" if names.count(names[y]) > 1 else names[y]
         seeds = f"{estimate.seeds} seeds" if estimate.seeds > 1 else f"n = {m.n:,}"
@@ -241,11 +233,18 @@ def _draw_small(axes: Axes, rows: Sequence[Reproduction]) -> None:
         )
 
 
+def _beside_the_record(one: Reproduction) -> bool:
+    """Whether a reproduction is drawn in the record's panel: a figure of ImageNet's, at full scale."""
+    return (
+        one.any.benchmark == IMAGENET.name and not one.not_comparable and bool(one.estimate(TOP5))
+    )
+
+
 def _small_panels(reproduced: Sequence[Reproduction]) -> list[list[Reproduction]]:
     panels: dict[tuple[object, ...], list[Reproduction]] = defaultdict(list)
     for one in reproduced:
-        if one.not_imagenet and one.estimate("error_top5"):
-            m = one.setting
+        if one.estimate(TOP5) and not _beside_the_record(one):
+            m = one.any
             panels[m.profile, m.dataset, m.dataset_digest, m.num_classes].append(one)
     return list(panels.values())
 
@@ -273,7 +272,7 @@ def _legend(imagenet: Sequence[Reproduction]) -> list[Line2D]:
         ("winner, with outside data", _OUTSIDE),
         ("runner-up", _RUNNER_UP),
     ]
-    protocols = sorted({one.setting.protocol for one in imagenet})
+    protocols = sorted({one.any.protocol for one in imagenet})
     entries += [
         (f"reproduced: one net, validation set, {_spelt(p)}", _reproduced_marker(p))
         for p in protocols

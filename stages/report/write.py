@@ -9,10 +9,10 @@ which needs no other file and no network. The same figures give the same bytes.
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import jinja2
@@ -21,31 +21,30 @@ from markupsafe import Markup
 from stages.files import write_atomically
 from stages.ledger.entries import Entry, Ledger, published_effect
 from stages.measurement import (
-    IMAGENET_VALIDATION_IMAGES,
     Measurement,
-    Metric,
-    PaperFigures,
     PublishedResult,
     Reproduction,
     reproductions,
 )
+from stages.metrics import IMAGENET, METRICS, Metric
+from stages.paper import Paper
 from stages.report.forest import draw_forest
 from stages.report.style import PALETTE
 from stages.report.tables import summary, write_ledger
-from stages.report.timeline import draw_timeline
+from stages.report.timeline import TOP5, draw_timeline
 
 COLUMNS = (
     "kind",  # published | reproduced
-    "scope",  # imagenet | small-scale: only the first may stand beside published figures
+    "scope",  # imagenet, or the name of another benchmark; small-scale: stands beside nothing published
     "year",
     "role",  # winner, runner_up, ... of the record; single_model; reproduction
     "paper",
     "model",
     "team",
     "description",
-    "metric",  # error_top1 | error_top5
-    "value",  # percent; of the record as printed
-    "ci_low",  # 95 % interval, percent
+    "metric",  # see stages.metrics.METRICS
+    "value",  # in the metric's unit, mostly percent; of the record as printed
+    "ci_low",  # 95 % interval
     "ci_high",
     "n",  # images
     "split",  # val | test
@@ -68,6 +67,7 @@ COLUMNS = (
     "url",
     "not_imagenet_because",
 )
+_Row = TypeVar("_Row")
 _NO_CLAIMS = Ledger()
 _HEADLINES = ("winner", "winner_provided_data", "runner_up", "human")
 _ROLES = {
@@ -93,12 +93,31 @@ class Report:
 
 
 @dataclass(frozen=True)
+class _Table:
+    """Rows whose figures are of the same metrics, and so fit under one head.
+
+    Attributes:
+        metrics: of the columns.
+        rows: what stands in them.
+    """
+
+    metrics: tuple[Metric, ...]
+    rows: tuple[Any, ...]
+
+    @property
+    def figures(self) -> str:
+        """What the columns hold, in words: "error in percent"."""
+        first = self.metrics[0]
+        return f"{first.quantity} in {'percent' if first.unit == '%' else first.unit}"
+
+
+@dataclass(frozen=True)
 class _Year:
     year: int
     headlines: tuple[PublishedResult, ...]
     further: tuple[PublishedResult, ...]
-    papers: tuple[PaperFigures, ...]
-    reproduced: tuple[Reproduction, ...]
+    papers: tuple[tuple[Paper, tuple[_Table, ...]], ...]
+    reproduced: tuple[_Table, ...]
 
 
 @dataclass(frozen=True)
@@ -116,7 +135,7 @@ def collate(
     published: Sequence[PublishedResult],
     out: Path,
     ledger: Ledger = _NO_CLAIMS,
-    papers: Sequence[PaperFigures] = (),
+    papers: Sequence[Paper] = (),
 ) -> Report:
     """Write the timeline, the ledger and the report into `out`, each file atomically.
 
@@ -180,7 +199,7 @@ def _table(published: Sequence[PublishedResult], reproduced: Sequence[Reproducti
     for row in published:
         table.writerows(_published_rows(row))
     for one in reproduced:
-        table.writerows(_reproduced_row(m, one.not_imagenet) for m in one.measurements)
+        table.writerows(_reproduced_row(m, one.not_comparable) for m in one.measurements)
     return text.getvalue()
 
 
@@ -210,7 +229,7 @@ def _published_rows(row: PublishedResult) -> Iterator[dict[str, Any]]:
     }
     challenge = row.eval_set.partition("-")[0]
     for single in row.single:
-        figures: dict[Metric, str] = {
+        figures: dict[str, str] = {
             "error_top1": single.error_top1,
             "error_top5": single.error_top5,
         }
@@ -221,7 +240,7 @@ def _published_rows(row: PublishedResult) -> Iterator[dict[str, Any]]:
                     "description": single.described,
                     "metric": metric,
                     "value": value,
-                    "n": IMAGENET_VALIDATION_IMAGES if single.split == "val" else row.images,
+                    "n": IMAGENET.items if single.split == "val" else row.images,
                     "split": single.split,
                     "eval_set": f"{challenge}-{single.split}",
                     "protocol": single.protocol or "as described",
@@ -229,10 +248,10 @@ def _published_rows(row: PublishedResult) -> Iterator[dict[str, Any]]:
                 }
 
 
-def _reproduced_row(m: Measurement, not_imagenet: str) -> dict[str, Any]:
+def _reproduced_row(m: Measurement, not_comparable: str) -> dict[str, Any]:
     return {
         "kind": "reproduced",
-        "scope": "small-scale" if not_imagenet else "imagenet",
+        "scope": _scope(m, not_comparable),
         "year": m.year,
         "role": "reproduction",
         "paper": m.paper,
@@ -258,13 +277,19 @@ def _reproduced_row(m: Measurement, not_imagenet: str) -> dict[str, Any]:
         "deviations": "; ".join(m.deviations),
         "run": m.run_name,
         "url": m.url,
-        "not_imagenet_because": not_imagenet,
+        "not_imagenet_because": not_comparable,
     }
+
+
+def _scope(m: Measurement, not_comparable: str) -> str:
+    if not_comparable:
+        return "small-scale"
+    return "imagenet" if m.benchmark == IMAGENET.name else m.benchmark
 
 
 def _page(
     published: Sequence[PublishedResult],
-    papers: Sequence[PaperFigures],
+    papers: Sequence[Paper],
     reproduced: Sequence[Reproduction],
     measured: Sequence[Reproduction],
     svg: str,
@@ -286,7 +311,7 @@ def _page(
         "spelt": lambda key: key.replace("_", " "),
     }
     environment.tests["link"] = _is_link
-    environment.globals["published_effect"] = published_effect
+    environment.globals |= {"published_effect": published_effect, "metrics": METRICS}
     return environment.get_template("report.html.jinja").render(
         palette=PALETTE,
         roles=_ROLES,
@@ -296,30 +321,58 @@ def _page(
         claims=list(_claims(ledger, forests)),
         claims_summary=summary(ledger),
         years=[
-            _year(year, published, papers, reproduced) for year in _years(published, reproduced)
+            _year(year, published, papers, reproduced)
+            for year in _years(published, papers, reproduced)
         ],
     )
 
 
-def _years(published: Sequence[PublishedResult], reproduced: Sequence[Reproduction]) -> list[int]:
-    return sorted({row.year for row in published} | {one.setting.year for one in reproduced})
+def _years(
+    published: Sequence[PublishedResult],
+    papers: Sequence[Paper],
+    reproduced: Sequence[Reproduction],
+) -> list[int]:
+    years = {row.year for row in published} | {paper.year for paper in papers}
+    return sorted(years | {one.any.year for one in reproduced})
 
 
 def _year(
     year: int,
     published: Sequence[PublishedResult],
-    papers: Sequence[PaperFigures],
+    papers: Sequence[Paper],
     reproduced: Sequence[Reproduction],
 ) -> _Year:
     rows = [row for row in published if row.year == year]
-    found = [one for one in reproduced if one.setting.year == year]
+    runs = [one for one in reproduced if one.any.year == year]
     return _Year(
         year,
         headlines=tuple(row for row in rows if row.role in _HEADLINES),
         further=tuple(row for row in rows if row.role not in _HEADLINES),
-        papers=tuple(paper for paper in papers if paper.year == year),
-        reproduced=tuple(sorted(found, key=lambda one: bool(one.not_imagenet))),
+        papers=tuple(
+            (paper, _tables(paper.published, lambda figure: figure.figures))
+            for paper in papers
+            if paper.year == year
+        ),
+        reproduced=_tables(
+            sorted(runs, key=lambda one: bool(one.not_comparable)), lambda one: one.metrics
+        ),
     )
+
+
+def _tables(rows: Iterable[_Row], metrics: Callable[[_Row], Iterable[str]]) -> tuple[_Table, ...]:
+    """The rows in tables of their own for each kind of figure, in the order of the first of each."""
+    tables: dict[tuple[Metric, ...], list[_Row]] = {}
+    for row in rows:
+        tables.setdefault(_columns(metrics(row)), []).append(row)
+    return tuple(_Table(columns, tuple(same)) for columns, same in tables.items() if columns)
+
+
+def _columns(metrics: Iterable[str]) -> tuple[Metric, ...]:
+    """The columns for some metrics; the challenge's own comes first, and classifiers always have both."""
+    names = set(metrics)
+    classification = {TOP5, "error_top1"}
+    wanted = names | classification if names & classification else names
+    return tuple(sorted((METRICS[name] for name in wanted), key=lambda m: (-m.top, m.name)))
 
 
 def _inline(svg: str) -> Markup:

@@ -17,9 +17,9 @@ import models
 from pipeline.ablate import arms_of
 from pipeline.papers import CLAIMS
 from pipeline.papers.alexnet.recipes import TOY_RECIPE
-from stages.claim import scaled_rates
 from stages.dataset import Dataset
 from stages.job import RunFolder
+from stages.ledger.arms import scaled_rates
 from stages.load.loader import Images, training_batches
 from stages.training.initialisation import PairedInitialisation
 from stages.training.optim import rate_at

@@ -11,9 +11,11 @@ from models import create_on_meta
 from pipeline import papers
 from pipeline.ablate import arms_of
 from pipeline.papers import CLAIMS
-from stages.claim import PROFILES, Arm, Claim, recipe_of
+from stages.claim import Arm, Claim
 from stages.errors import PipelineError
-from stages.measurement import TRAINING_METRICS
+from stages.ledger.arms import recipe_of
+from stages.metrics import METRICS
+from stages.paper import PROFILES, Profile
 from stages.recipe import Steps
 from stages.tasks.classification.protocols import Views
 from stages.tasks.classification.recipe import Classification
@@ -22,11 +24,11 @@ from tests.conftest import ROOT
 NAMES = [paper.name for paper in papers.PAPERS]
 
 
-def arms_at(claim: Claim, profile: str) -> list[tuple[Arm, Classification]]:
+def arms_at(claim: Claim, profile: Profile) -> list[tuple[Arm, Classification]]:
     """The arms with their recipes; none where the claim says why not."""
     if claim.computed or profile in claim.not_comparable:
         return []
-    return [(arm, recipe_of(claim, arm, papers.BASES, profile)) for arm in claim.arms(profile)]
+    return [(arm, recipe_of(claim, arm, papers.PAPERS, profile)) for arm in claim.arms(profile)]
 
 
 def test_keys_are_unique_and_papers_known() -> None:
@@ -40,15 +42,15 @@ def test_keys_are_unique_and_papers_known() -> None:
 
 
 @pytest.mark.parametrize("profile", ["toy", pytest.param("mini", marks=pytest.mark.slow), "paper"])
-def test_every_arm_builds_its_network_and_differs_from_the_other(profile: str) -> None:
+def test_every_arm_builds_its_network_and_differs_from_the_other(profile: Profile) -> None:
     built = set()
     for claim in CLAIMS:
         arms = arms_at(claim, profile)
         described = {(recipe.id, arm.tested_by(recipe), arm.nets) for arm, recipe in arms}
         assert len(described) == len(arms), f"{claim.key}: the arms are one and the same"
         for arm, recipe in arms:
-            if claim.metric not in TRAINING_METRICS:
-                Views.of(recipe, arm.tested_by(recipe))  # refuses whole images without scales
+            if METRICS[claim.metric].split == "val":
+                Views.of(recipe.shown, arm.tested_by(recipe))  # refuses whole images without scales
             network = recipe.model, repr(sorted(recipe.knobs.items()))
             if network not in built:
                 built.add(network)
@@ -57,7 +59,7 @@ def test_every_arm_builds_its_network_and_differs_from_the_other(profile: str) -
 
 def test_arms_change_what_they_say_and_nothing_else() -> None:
     arms = {claim.id: arms_at(claim, "toy") for claim in CLAIMS if claim.paper == "alexnet"}
-    base = papers.BASES["alexnet"]["toy"]["authors"]
+    base = papers.find(None, "alexnet").recipes["toy"]["authors"]
     assert isinstance(base, Classification)
     for claim, changed in {
         "lrn": {"knobs.lrn"},
@@ -121,7 +123,7 @@ def test_published_arms_are_the_papers_own_recipes() -> None:
         "senet/resnet50": ("se_resnet50", "resnet50"),
     }.items():
         (claim,) = (claim for claim in CLAIMS if claim.key == key)
-        own = papers.BASES[claim.paper]["paper"]
+        own = papers.find(None, claim.paper).recipes["paper"]
         for (_, recipe), name in zip(arms_at(claim, "paper"), names, strict=True):
             expected = own[name]
             assert isinstance(expected, Classification)

@@ -114,6 +114,8 @@ def paper(quick: Classification) -> Paper:
         year=2014,
         title="",
         system="",
+        headline="",
+        built_of="",
         hardware="",
         recipes={
             "toy": {

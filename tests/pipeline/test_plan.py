@@ -57,6 +57,8 @@ def paper(whole: Classification) -> Paper:
         year=2014,
         title="A plan",
         system="Planned",
+        headline="Planned",
+        built_of="plans",
         hardware="3 weeks on four of the best",
         recipes={
             "paper": {"a": replace(whole, epochs=100_000)},

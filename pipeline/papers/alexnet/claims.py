@@ -1,6 +1,6 @@
 """2012: what Krizhevsky, Sutskever and Hinton claim, and what the logs of their nets say.
 
-Numbers of nets (145, 147, ...) are of the logs in computerhistory/AlexNet-Source-Code, ``layers/``.
+The numbers of nets (145, 147, ...) are those of the logs in computerhistory/AlexNet-Source-Code, ``layers/``.
 """
 
 from dataclasses import replace
@@ -26,15 +26,15 @@ _FOUR_LAYERS = Arm(
     augmentation={"flip": False, "random_crop": False, "colour_noise": "none"},
     weight_decay=0.0,
     # Tanh took about 36 epochs in Fig. 1: 14,000 batches of 128 images. No drop of the rate is mentioned, and
-    # a net that never starts is an answer.
+    # a net that never starts to learn is an answer, too.
     changes={"epochs": 150, "start_steps": 0},
     constant_rate=True,
 )
 
 
 def _logs(dataset: str, net: str, errors: tuple[float, float]) -> tuple[PublishedEffect, ...]:
-    """What net 145 is better by, from the logs of it and of another net: (top-1, top-5) errors."""
-    top1, top5 = (of - best for of, best in zip(errors, _NET_145[dataset], strict=True))
+    """By how much the logs say net 145 is better than another net, whose (top-1, top-5) errors are given."""
+    top1, top5 = (other - best for other, best in zip(errors, _NET_145[dataset], strict=True))
     source = f"logs of nets {net} and 145"
     return effects(dataset, _TEN, source, top1=top1, top5=top5, logged=True)
 
@@ -205,6 +205,6 @@ CLAIMS = (
         statement="Training on all 15 million images first lowers the error.",
         source="section 6, Table 2",
         published=effects(_VAL, _TEN, "Table 2", top1=1.7, top5=1.6),
-        not_comparable=everywhere("the ImageNet Fall 2011 release is not to be had"),
+        not_comparable=everywhere("the ImageNet Fall 2011 release is not available"),
     ),
 )

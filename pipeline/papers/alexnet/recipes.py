@@ -1,6 +1,4 @@
-"""2012: Krizhevsky, Sutskever and Hinton, ImageNet Classification with Deep Convolutional Neural Networks.
-
-    python -m pipeline.run --year 2012 --profile paper --data FOLDER_WITH_THE_OFFICIAL_ARCHIVES
+"""How AlexNet was trained (2012), at each profile.
 
 The `paper` profile is net #145 of the authors' released code (layers-145.cfg, layer-params-145.cfg): its
 log gives 40.664 / 18.210 % on the 2012 validation set with ten crops, the paper's "1 CNN" of Table 2. Where
@@ -10,8 +8,7 @@ the paper's text says otherwise, the comment names its section.
 from dataclasses import replace
 
 from stages.augmentation import Augmentation
-from stages.measurement import Published
-from stages.paper import Paper
+from stages.paper import Recipes
 from stages.recipe import (
     Deviation,
     Ensemble,
@@ -109,10 +106,9 @@ FIVE_SEEDS = Ensemble(
     ),
 )
 
+# Section 5: the rate drops when the validation error stops improving.
+_DROPS = Plateau(1e-2, factor=0.1, drops=3)
 # What the paper's text says, where the authors' run did otherwise (sections 3 to 5).
-_DROPS = Plateau(
-    1e-2, factor=0.1, drops=3
-)  # section 5: when the validation error stopped improving
 TEXT_RECIPE = replace(
     PAPER_RECIPE,
     knobs={"preset": "paper", "image_size": 224},
@@ -131,7 +127,7 @@ TEXT_RECIPE = replace(
         ),
         Deviation(
             "the mean image's central part is subtracted from every crop",
-            "section 2 says the mean activity over the training set and not where",
+            "section 2 says the mean activity over the training set, and not where",
         ),
     ),
 )
@@ -140,7 +136,6 @@ _BIASES_DROP_TOO = Deviation(
     "bias rates drop with the weights'",
     "over so few epochs a bias rate of 0.02 to the very end keeps the error from settling",
 )
-
 
 _NO_LATE_SCHEDULE = Deviation(
     "conv1 is not frozen and colour noise stays on to the end",
@@ -198,163 +193,25 @@ TOY_RECIPE = replace(
         Deviation("64-pixel crops of 72-pixel squares", "the embedded images have 72 pixels"),
         Deviation(
             "dropout 0.2 instead of 0.5",
-            "0.5 doubles the time to converge, and here to overfit is far",
+            "0.5 doubles the time to converge, and overfitting is far off here",
         ),
         Deviation("15 epochs of batches of 64", "two CPU cores, one minute"),
         Deviation(
             "rates of 5e-4 rising to 4e-3 over two epochs, then falling",
-            "with 0.01 from the start the narrow net's units die and it never leaves guessing",
+            "with 0.01 from the start the narrow net's units die, and it never gets beyond guessing",
         ),
         _BIASES_DROP_TOO,
         _NO_LATE_SCHEDULE,
     ),
 )
 
-PAPER = Paper(
-    name="alexnet",
-    year=2012,
-    title="ImageNet Classification with Deep Convolutional Neural Networks (NIPS 2012)",
-    system="SuperVision",
-    hardware="5 to 6 days on two GTX 580 of 3 GB (section 5)",
-    recipes={
-        "paper": {
-            "authors": PAPER_RECIPE,
-            "text": TEXT_RECIPE,
-            "authors_2010": RECIPE_2010,
-            "five_seeds": FIVE_SEEDS,
-        },
-        "mini": {"authors": MINI_RECIPE},
-        "toy": {"authors": TOY_RECIPE},
+RECIPES: Recipes = {
+    "paper": {
+        "authors": PAPER_RECIPE,
+        "text": TEXT_RECIPE,
+        "authors_2010": RECIPE_2010,
+        "five_seeds": FIVE_SEEDS,
     },
-    published=(
-        Published(
-            "1 CNN",
-            "ten_crop",
-            recipe="authors",
-            error_top1=40.7,
-            error_top5=18.2,
-            source="Table 2",
-        ),
-        Published(
-            "net 145, the authors' log",
-            "ten_crop",
-            recipe="authors",
-            error_top1=40.664,
-            error_top5=18.210,
-            logged=True,
-            source="layers-145.cfg, computerhistory/AlexNet-Source-Code",
-        ),
-        Published(
-            "net 145 trained on to epoch 135, the authors' log",
-            "ten_crop",
-            error_top1=40.25,
-            error_top5=17.99,
-            logged=True,
-            source="layer-params-145.cfg, computerhistory/AlexNet-Source-Code",
-        ),
-        *(
-            Published(
-                f"net {net}, the authors' log",
-                "ten_crop",
-                error_top1=top1,
-                error_top5=top5,
-                logged=True,
-                source=f"layers-{number}.cfg, computerhistory/AlexNet-Source-Code",
-            )
-            for number, net, top1, top5 in (
-                (131, "131, k = 1 and a blurred image beside", 40.93, 18.57),
-                (135, "135, a blurred image beside", 41.07, 18.42),
-                (147, "147, pools that do not overlap", 41.058, 18.510),
-                (148, "148, none of the three response norms", 42.034, 19.362),
-                (150, "150, no connection between the columns", 41.83, 19.33),
-            )
-        ),
-        Published(
-            "1 CNN on ILSVRC-2010",
-            "ten_crop",
-            recipe="authors_2010",
-            error_top1=37.5,
-            error_top5=17.0,
-            split="test",
-            source="Table 1; 37.473 and 16.999 in the log of net 145",
-        ),
-        Published(
-            "1 CNN on ILSVRC-2010",
-            "centre_crop",
-            recipe="authors_2010",
-            error_top1=39.0,
-            error_top5=18.3,
-            split="test",
-            source="section 6, footnote",
-        ),
-        Published(
-            "net 145-half on ILSVRC-2010, the authors' log",
-            "ten_crop",
-            error_top1=39.168,
-            error_top5=18.229,
-            split="test",
-            logged=True,
-            source="layers-145-half.cfg, computerhistory/AlexNet-Source-Code",
-        ),
-        Published(
-            "BVLC's replication, k = 1 and positive biases of 0.1",
-            "centre_crop",
-            error_top1=42.9,
-            error_top5=19.8,
-            logged=True,
-            source="models/bvlc_alexnet, BVLC/caffe",
-        ),
-        Published(
-            "CaffeNet, pools before the response norms",
-            "centre_crop",
-            error_top1=42.6,
-            error_top5=19.6,
-            logged=True,
-            source="models/bvlc_reference_caffenet, BVLC/caffe",
-        ),
-        Published(
-            "5 CNNs",
-            "ten_crop",
-            recipe="five_seeds",
-            error_top1=38.1,
-            error_top5=16.4,
-            nets=5,
-            source="Table 2",
-        ),
-        Published(
-            "5 CNNs",
-            "ten_crop",
-            recipe="five_seeds",
-            error_top5=16.4,
-            nets=5,
-            split="test",
-            source="Table 2; 0.16422 in the official results",
-        ),
-        Published(
-            "1 CNN, pre-trained on ImageNet Fall 2011",
-            "ten_crop",
-            error_top1=39.0,
-            error_top5=16.6,
-            extra_data=True,
-            source="Table 2",
-        ),
-        Published(
-            "7 CNNs, some pre-trained on ImageNet Fall 2011",
-            "ten_crop",
-            error_top1=36.7,
-            error_top5=15.4,
-            nets=7,
-            extra_data=True,
-            source="Table 2",
-        ),
-        Published(
-            "7 CNNs, some pre-trained on ImageNet Fall 2011",
-            "ten_crop",
-            error_top5=15.3,
-            nets=7,
-            extra_data=True,
-            split="test",
-            source="Table 2",
-        ),
-    ),
-)
+    "mini": {"authors": MINI_RECIPE},
+    "toy": {"authors": TOY_RECIPE},
+}

@@ -1,4 +1,4 @@
-"""2014: what Szegedy et al. claim (arXiv:1409.4842, CVPR 2015). No top-1 error is printed of any test."""
+"""2014: what Szegedy et al. claim (arXiv:1409.4842, CVPR 2015). It prints no top-1 error of any test."""
 
 from functools import partial
 

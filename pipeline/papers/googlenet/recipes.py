@@ -1,6 +1,4 @@
-"""2014: Szegedy et al., Going Deeper with Convolutions (arXiv:1409.4842, CVPR 2015), the winner.
-
-    python -m pipeline.run --year 2014 --profile paper --data FOLDER_WITH_THE_OFFICIAL_ARCHIVES
+"""How GoogLeNet was trained (2014), at each profile.
 
 The paper leaves much open (section 6: no initial rate, batch, weight decay, initialisation, and no one
 definitive way of sampling). What it does not state is BVLC's, who replicated it with the authors' help:
@@ -9,10 +7,8 @@ models/bvlc_googlenet of BVLC/caffe. Their own recipe, a shorter schedule with p
 
 from dataclasses import replace
 
-from pipeline.papers.augmentations import GOOGLENET, GOOGLENET_TEST_SCALES
-from stages.augmentation import AreaCrop, CentreSquare
-from stages.measurement import Published
-from stages.paper import Paper
+from stages.augmentation import AreaCrop, Augmentation, CentreSquare
+from stages.paper import Recipes
 from stages.recipe import (
     Deviation,
     Ensemble,
@@ -25,6 +21,17 @@ from stages.recipe import (
     Steps,
 )
 from stages.tasks.classification.recipe import Classification
+
+# Section 6: what the authors verified after the competition. The photometric distortions are Howard's (arXiv
+# 1312.5402): contrast, brightness and colour by 0.5 to 1.5, then lighting noise.
+AUGMENTATION = Augmentation(
+    resize=256,
+    crop=224,
+    sampling=AreaCrop(interpolations=("bilinear", "area", "nearest", "cubic")),
+    mean="channel",
+    distortion=0.5,
+    colour_noise="standard_deviation",
+)
 
 
 def _optimiser(rate: Schedule) -> Optimiser:
@@ -41,13 +48,13 @@ def _optimiser(rate: Schedule) -> Optimiser:
 
 SZEGEDY = Classification(
     model="googlenet",  # Table 1; dropout of 40 % and 70 % in the auxiliary heads: section 5
-    augmentation=GOOGLENET,  # section 6
+    augmentation=AUGMENTATION,
     # Section 6: 4 % less every 8 epochs. solver.prototxt: 0.01 at first, and 320,000 iterations of 32.
     optimiser=_optimiser(Staircase(0.01, factor=0.96, every=8)),
     batch_size=32,  # train_val.prototxt
     epochs=250,  # solver.prototxt: 10 million iterations
     protocols=("144_crops", "ten_crop", "centre_crop"),  # section 7, Table 3
-    test_scales=GOOGLENET_TEST_SCALES,  # section 7
+    test_scales=(256, 288, 320, 352),  # section 7
     start_steps=40_000,  # one epoch of ILSVRC-2012
     auxiliary_weight=0.3,  # section 5
     average_from=200,  # section 6: Polyak averaging; see the deviations
@@ -75,7 +82,9 @@ SZEGEDY = Classification(
 BVLC_QUICK = replace(
     SZEGEDY,
     # readme.md: neither relighting nor scale or aspect-ratio augmentation.
-    augmentation=replace(GOOGLENET, sampling=CentreSquare(), distortion=0.0, colour_noise="none"),
+    augmentation=replace(
+        AUGMENTATION, sampling=CentreSquare(), distortion=0.0, colour_noise="none"
+    ),
     optimiser=_optimiser(Polynomial(0.01, power=0.5)),  # quick_solver.prototxt
     epochs=60,  # quick_solver.prototxt: 2.4 million iterations
     protocols=("centre_crop", "ten_crop"),  # readme.md
@@ -107,7 +116,7 @@ SEVEN = Ensemble(
 MINI = replace(
     SZEGEDY,
     knobs={"image_size": 112},
-    augmentation=replace(GOOGLENET, resize=128, crop=112),
+    augmentation=replace(AUGMENTATION, resize=128, crop=112),
     optimiser=_optimiser(Polynomial(0.01, power=0.5)),
     epochs=60,
     test_scales=(128, 144, 160, 176),
@@ -143,7 +152,7 @@ TOY = replace(
         "dropout": 0.1,
     },
     augmentation=replace(
-        GOOGLENET,
+        AUGMENTATION,
         resize=72,
         crop=64,
         sampling=AreaCrop(area=(0.6, 1.0)),
@@ -174,7 +183,7 @@ TOY = replace(
             "the auxiliary heads pool to 4x4, whatever the size of the maps",
             "their 5x5 pool does not fit crops under 79 pixels",
         ),
-        Deviation("dropout of 0.1 and 0.2 instead of 0.4 and 0.7", "here to overfit is far"),
+        Deviation("dropout of 0.1 and 0.2 instead of 0.4 and 0.7", "overfitting is far off here"),
         Deviation(
             "5 epochs at 2e-2, with drops at 4 and 4.7; the weights of the last third of an epoch averaged",
             "two CPU cores, less than a minute",
@@ -183,55 +192,8 @@ TOY = replace(
     ),
 )
 
-PAPER = Paper(
-    name="googlenet",
-    year=2014,
-    title="Going Deeper with Convolutions (CVPR 2015)",
-    system="GoogLeNet",
-    hardware="CPUs under DistBelief; a week on few high-end GPUs is the authors' guess (section 6)",
-    recipes={
-        "paper": {"szegedy": SZEGEDY, "bvlc_quick": BVLC_QUICK, "seven": SEVEN},
-        "mini": {"szegedy": MINI},
-        "toy": {"szegedy": TOY},
-    },
-    # No top-1 error is printed anywhere.
-    published=(
-        Published(
-            "1 model", "centre_crop", recipe="szegedy", error_top5=10.07, source="Table 3: 1 crop"
-        ),
-        Published("1 model", "ten_crop", recipe="szegedy", error_top5=9.15, source="Table 3"),
-        Published("1 model", "144_crops", recipe="szegedy", error_top5=7.89, source="Table 3"),
-        Published(
-            "7 models",
-            "centre_crop",
-            recipe="seven",
-            error_top5=8.09,
-            nets=7,
-            source="Table 3: 1 crop",
-        ),
-        Published(
-            "7 models", "ten_crop", recipe="seven", error_top5=7.62, nets=7, source="Table 3"
-        ),
-        Published(
-            "7 models", "144_crops", recipe="seven", error_top5=6.67, nets=7, source="Table 3"
-        ),
-        Published(
-            "7 models",
-            "144_crops",
-            recipe="seven",
-            error_top5=6.67,
-            nets=7,
-            split="test",
-            source="Table 2; 0.06656 in the official results",
-        ),
-        Published(
-            "BVLC's replication",
-            "centre_crop",
-            recipe="bvlc_quick",
-            error_top1=31.3,
-            error_top5=11.1,
-            logged=True,
-            source="models/bvlc_googlenet/readme.md, BVLC/caffe",
-        ),
-    ),
-)
+RECIPES: Recipes = {
+    "paper": {"szegedy": SZEGEDY, "bvlc_quick": BVLC_QUICK, "seven": SEVEN},
+    "mini": {"szegedy": MINI},
+    "toy": {"szegedy": TOY},
+}

@@ -37,12 +37,12 @@ def _cifar(depth: int, *, plain: bool = False) -> Arm:
 
 
 def _cifar_depth() -> Iterator[Claim]:
-    # Table 6; of 110 layers the mean of five runs, their best is 6.43.
+    # Table 6; for 110 layers the mean of five runs, the best of which has 6.43.
     errors = {20: 8.75, 32: 7.51, 44: 7.17, 56: 6.97, 110: 6.61}
     for shallow, deep in pairwise(errors):
         yield _claim(
             id=f"cifar_depth_{deep}",
-            statement=f"Of residual nets for CIFAR, {deep} layers have a lower error than {shallow}.",
+            statement=f"Among residual nets for CIFAR, {deep} layers have a lower error than {shallow}.",
             source="section 4.2, Table 6",
             with_it=_cifar(deep),
             without=_cifar(shallow),
@@ -55,7 +55,7 @@ def _cifar_depth() -> Iterator[Claim]:
 CLAIMS = (
     _claim(
         id="degradation",
-        statement="Of plain nets, 34 layers have a higher error than 18.",
+        statement="Among plain nets, 34 layers have a higher error than 18.",
         source="section 4.1, Table 2",
         with_it=_PLAIN_18,
         without=_PLAIN_34,
@@ -63,7 +63,7 @@ CLAIMS = (
     ),
     _claim(
         id="degradation_training",
-        statement="It is no overfitting: of plain nets, 34 layers have a higher training error than 18.",
+        statement="It is not overfitting: among plain nets, 34 layers have a higher training error than 18.",
         source="section 4.1, Fig. 4",
         with_it=_PLAIN_18,
         without=_PLAIN_34,
@@ -71,7 +71,7 @@ CLAIMS = (
     ),
     _claim(
         id="residual_34",
-        statement="Of 34 layers, the residual net has a lower error than the plain one.",
+        statement="With 34 layers, the residual net has a lower error than the plain one.",
         source="section 4.1, Table 2",
         with_it=_RES_34,
         without=_PLAIN_34,
@@ -79,7 +79,7 @@ CLAIMS = (
     ),
     _claim(
         id="residual_18",
-        statement="Of 18 layers, the residual net and the plain one are within half a point.",
+        statement="With 18 layers, the residual net and the plain one are within half a point.",
         source="section 4.1, Table 2",
         with_it=_RES_18,
         without=_PLAIN_18,
@@ -89,7 +89,7 @@ CLAIMS = (
     ),
     _claim(
         id="depth_34",
-        statement="Of residual nets, 34 layers have a lower error than 18.",
+        statement="Among residual nets, 34 layers have a lower error than 18.",
         source="section 4.1, Table 2",
         with_it=_RES_34,
         without=_RES_18,
@@ -160,14 +160,14 @@ CLAIMS = (
     ),
     _claim(
         id="cifar_degradation",
-        statement="Of plain nets for CIFAR, 56 layers have a higher error than 20.",
+        statement="Among plain nets for CIFAR, 56 layers have a higher error than 20.",
         source="section 4.2, Fig. 1 and 6",
         with_it=_cifar(20, plain=True),
         without=_cifar(56, plain=True),
     ),
     _claim(
         id="cifar_degradation_training",
-        statement="Their training error is higher, too.",
+        statement="Among plain nets for CIFAR, 56 layers have a higher training error than 20, too.",
         source="section 4.2, Fig. 1 and 6",
         with_it=_cifar(20, plain=True),
         without=_cifar(56, plain=True),

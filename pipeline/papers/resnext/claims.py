@@ -54,7 +54,7 @@ CLAIMS = (
     *_cardinality(),
     _claim(
         id="cardinality_101",
-        statement="Of 101 layers, too, 32 paths have a lower error than one.",
+        statement="With 101 layers, too, 32 paths have a lower error than one.",
         source="section 5.1, Tables 3 and 4",
         with_it=_net(101, 32, 4),
         without=_net(101, 1, 64),
@@ -63,7 +63,7 @@ CLAIMS = (
     ),
     _claim(
         id="training_error",
-        statement="It is no regularisation: 32 paths have a lower training error, too.",
+        statement="It is not regularisation: 32 paths have a lower training error, too.",
         source="section 5.1",
         with_it=_net(101, 32, 4),
         without=_net(101, 1, 64),
@@ -75,7 +75,7 @@ CLAIMS = (
     ),
     _claim(
         id="twice_the_cost",
-        statement="Of nets of twice the cost, more paths have a lower error than wider layers.",
+        statement="Among nets of twice the cost, more paths have a lower error than wider layers.",
         source="section 5.1, Table 4",
         with_it=_net(101, 64, 4),
         without=_net(101, 1, 100),

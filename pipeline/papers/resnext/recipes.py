@@ -1,6 +1,4 @@
-"""2016: Xie, Girshick, Dollar, Tu and He, Aggregated Residual Transformations (arXiv:1611.05431), the second.
-
-    python -m pipeline.run --paper resnext --profile paper --data FOLDER_WITH_THE_OFFICIAL_ARCHIVES
+"""How the nets of Xie, Girshick, Dollar, Tu and He were trained (2016), at each profile.
 
 A recipe's name is the paper's own: layers, then cardinality x bottleneck width. The training is that of
 fb.resnet.torch (section 4), on which the authors' code is built (facebookresearch/ResNeXt).
@@ -10,8 +8,7 @@ from dataclasses import replace
 
 from pipeline.papers.augmentations import FB_RESNET
 from stages.augmentation import AreaCrop
-from stages.measurement import Published
-from stages.paper import Paper
+from stages.paper import Recipes
 from stages.recipe import Deviation, Optimiser, ParameterGroup, Schedule, Steps
 from stages.tasks.classification.recipe import Classification
 
@@ -123,64 +120,14 @@ TOY_8X8D = replace(
             "two CPU cores, less than a minute",
         ),
         Deviation(
-            "neither distortion nor colour noise", "the embedded images' colours tell nothing"
+            "neither distortion nor colour noise",
+            "the embedded images' colours carry no information",
         ),
     ),
 )
 
-PAPER = Paper(
-    name="resnext",
-    year=2016,
-    title="Aggregated Residual Transformations for Deep Neural Networks (CVPR 2017)",
-    system="ResNeXt",
-    hardware="10 days on 8 M40 for 101 layers of 64x4d (section 5.1)",
-    recipes={
-        "paper": _NETS,
-        "mini": {"50_32x4d": MINI_50_32X4D, "50_1x64d": MINI_50_1X64D},
-        "toy": {"8x8d": TOY_8X8D},
-    },
-    # The entry, 3.031 % on the test set, is of an ensemble whose members were not published: it stands in
-    # the official record alone.
-    published=(
-        *(
-            Published(
-                f"{layers} layers, {setting}",
-                "centre_crop",
-                recipe=f"{layers}_{setting}",
-                error_top1=top1,
-                error_top5=top5,
-                source=source,
-            )
-            for layers, setting, top1, top5, source in (
-                (50, "1x64d", 23.9, None, "Table 3"),
-                (50, "2x40d", 23.0, None, "Table 3"),
-                (50, "4x24d", 22.6, None, "Table 3"),
-                (50, "8x14d", 22.3, None, "Table 3"),
-                (50, "32x4d", 22.2, None, "Table 3"),
-                (101, "1x64d", 22.0, 6.0, "Tables 3 and 4"),
-                (101, "2x40d", 21.7, None, "Table 3"),
-                (101, "4x24d", 21.4, None, "Table 3"),
-                (101, "8x14d", 21.3, None, "Table 3"),
-                (101, "32x4d", 21.2, 5.6, "Tables 3 and 4"),
-                (101, "1x100d", 21.3, 5.7, "Table 4"),
-                (101, "2x64d", 20.7, 5.5, "Table 4"),
-                (101, "64x4d", 20.4, 5.3, "Table 4"),
-            )
-        ),
-        Published(
-            "101 layers, 64x4d",
-            "320-pixel centre crop",
-            error_top1=19.1,
-            error_top5=4.4,
-            source="Table 5",
-        ),
-        Published(
-            "101 layers, 64x4d",
-            "dense_multi_scale",
-            recipe="101_64x4d",
-            error_top1=17.7,
-            error_top5=3.7,
-            source="section 5.1",
-        ),
-    ),
-)
+RECIPES: Recipes = {
+    "paper": _NETS,
+    "mini": {"50_32x4d": MINI_50_32X4D, "50_1x64d": MINI_50_1X64D},
+    "toy": {"8x8d": TOY_8X8D},
+}

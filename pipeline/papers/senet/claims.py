@@ -70,7 +70,7 @@ CLAIMS = (
     _table_2("resnext", 101, top1=0.48, top5=0.56),
     _claim(
         id="ratio_8",
-        statement="Reducing by 16 is as good as by 8, to a third of a point.",
+        statement="Reducing by 16 is as good as by 8, to within a third of a point.",
         source="section 6, Table 10",
         with_it=_AS_PUBLISHED,
         without=_se("r = 8", reduction=8),
@@ -80,7 +80,7 @@ CLAIMS = (
     ),
     _claim(
         id="ratio_2",
-        statement="Reducing by 16 is as good as by 2, to a third of a point.",
+        statement="Reducing by 16 is as good as by 2, to within a third of a point.",
         source="section 6, Table 10",
         with_it=_AS_PUBLISHED,
         without=_se("r = 2", reduction=2),
@@ -130,7 +130,7 @@ CLAIMS = (
     ),
     _choice(
         "place_post",
-        "The block before the addition has a lower error than behind it.",
+        "The block before the addition has a lower error than after it.",
         "Table 14",
         _se("behind the addition", place="post"),
         top1=0.50,

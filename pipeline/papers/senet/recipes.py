@@ -1,18 +1,15 @@
-"""2017: Hu, Shen, Albanie, Sun and Wu, Squeeze-and-Excitation Networks (arXiv:1709.01507, CVPR 2018).
+"""How the nets of Hu, Shen, Albanie, Sun and Wu were trained (2017), at each profile.
 
-    python -m pipeline.run --year 2017 --profile paper --data FOLDER_WITH_THE_OFFICIAL_ARCHIVES
-
-The winning entry is a small ensemble with SENet-154 in it. Tables 2 and 8 are its nets one by one; the
+The winning entry is a small ensemble that includes SENet-154. Tables 2 and 8 are its nets one by one; the
 baselines without squeeze-and-excitation (``resnet50`` beside ``se_resnet50``) are the authors' own
 re-implementations in Table 2.
 """
 
 from dataclasses import replace
 
-from pipeline.papers.augmentations import SENET
+from pipeline.papers.augmentations import AREA_CROPS
 from stages.augmentation import AreaCrop
-from stages.measurement import Published
-from stages.paper import Paper
+from stages.paper import Recipes
 from stages.recipe import Deviation, Optimiser, ParameterGroup, Schedule, Steps
 from stages.tasks.classification.recipe import Classification
 
@@ -34,7 +31,7 @@ def _net(model: str, **knobs: object) -> Classification:
     return Classification(
         model=model,  # Table 1, r = 16
         knobs=knobs,
-        augmentation=SENET,  # section 5.1
+        augmentation=AREA_CROPS,  # section 5.1
         # Section 5.1: 0.6, divided by ten every 30 epochs.
         optimiser=_optimiser(Steps(((0, 0.6), (30, 0.06), (60, 6e-3), (90, 6e-4)))),
         batch_size=1024,  # section 5.1
@@ -79,7 +76,7 @@ SENET_154 = replace(
         ),
         Deviation(
             "batch normalisation goes on to the end",
-            "the appendix freezes it in the last epochs, of which it gives no number",
+            "the appendix freezes it in the last epochs, and does not say in how many",
         ),
         Deviation(
             "100 epochs with drops at 30, 60 and 90", "the appendix gives no schedule of its own"
@@ -99,7 +96,7 @@ _BASELINES = {
 # 64-pixel photographs of 100 real classes; meant for ten minutes on one GPU, not measured yet.
 MINI_50 = replace(
     _net("se_resnet50"),
-    augmentation=replace(SENET, resize=128, crop=112),
+    augmentation=replace(AREA_CROPS, resize=128, crop=112),
     optimiser=_optimiser(Steps(((0, 0.1), (30, 0.01), (45, 0.001), (52, 1e-4)))),
     batch_size=128,
     epochs=55,
@@ -121,7 +118,7 @@ MINI_50 = replace(
 # The embedded images, less than a minute on two CPU cores.
 TOY_14 = replace(
     _net("se_resnet50", width=0.25, blocks=(1, 1, 1, 1), reduction=4, stride_in="3x3"),
-    augmentation=replace(SENET, resize=72, crop=64, sampling=AreaCrop(area=(0.6, 1.0))),
+    augmentation=replace(AREA_CROPS, resize=72, crop=64, sampling=AreaCrop(area=(0.6, 1.0))),
     optimiser=_optimiser(Steps(((0, 0.05), (3.6, 5e-3), (4.6, 5e-4)))),
     batch_size=32,
     epochs=5,
@@ -135,9 +132,11 @@ TOY_14 = replace(
         Deviation(
             "the stride in the 3 x 3",
             "with one block a stage a first 1 x 1 with stride would drop three quarters of every map unseen; "
-            "so it is in SENet-154",
+            "SENet-154 has it there, too",
         ),
-        Deviation("a reduction by 4, not 16", "of so few channels 16 would leave single units"),
+        Deviation(
+            "a reduction by 4, not 16", "of so few channels a sixteenth would be single units"
+        ),
         Deviation("64-pixel crops of 72-pixel squares", "the embedded images have 72 pixels"),
         Deviation(
             "crops of at least 60 % of the area", "in so few epochs smaller ones hide the object"
@@ -149,89 +148,14 @@ TOY_14 = replace(
     ),
 )
 
-PAPER = Paper(
-    name="senet",
-    year=2017,
-    title="Squeeze-and-Excitation Networks (CVPR 2018)",
-    system="WMW",
-    hardware="SENet-154 on 64 GPUs (appendix), the released models on 8; the time is not given",
-    recipes={
-        "paper": {
-            "senet154": SENET_154,
-            **{f"se_{name}": _net(model) for name, model in _BASELINES.items()},
-            **{name: _net(model, se=False) for name, model in _BASELINES.items()},
-            "se_resnet50_270": _long("se_resnet50"),
-            "resnet50_270": _long("se_resnet50", se=False),
-        },
-        "mini": {"se_resnet50": MINI_50, "resnet50": replace(MINI_50, knobs={"se": False})},
-        "toy": {"se_resnet14": TOY_14},
+RECIPES: Recipes = {
+    "paper": {
+        "senet154": SENET_154,
+        **{f"se_{name}": _net(model) for name, model in _BASELINES.items()},
+        **{name: _net(model, se=False) for name, model in _BASELINES.items()},
+        "se_resnet50_270": _long("se_resnet50"),
+        "resnet50_270": _long("se_resnet50", se=False),
     },
-    # The entry, 2.251 % on the test set, is of an ensemble whose members were not published: it stands in
-    # the official record alone.
-    published=(
-        Published(
-            "SENet-154",
-            "centre_crop",
-            recipe="senet154",
-            error_top1=18.68,
-            error_top5=4.47,
-            source="Table 8",
-        ),
-        Published(
-            "SENet-154",
-            "320-pixel centre crop",
-            error_top1=17.28,
-            error_top5=3.79,
-            source="Table 8",
-        ),
-        Published(
-            "SENet-154, trained at 320",
-            "320-pixel centre crop",
-            error_top1=16.88,
-            error_top5=3.58,
-            source="Table 9",
-        ),
-        *(
-            Published(
-                described,
-                "centre_crop",
-                recipe=recipe,
-                error_top1=top1,
-                error_top5=top5,
-                source=source,
-            )
-            for described, recipe, top1, top5, source in (
-                ("SE-ResNet-50", "se_resnet50", 23.29, 6.62, "Table 2"),
-                ("SE-ResNet-101", "se_resnet101", 22.38, 6.07, "Table 2"),
-                ("SE-ResNet-152", "se_resnet152", 21.57, 5.73, "Table 2"),
-                ("SE-ResNeXt-50", "se_resnext50", 21.10, 5.49, "Table 2"),
-                ("SE-ResNeXt-101", "se_resnext101", 20.70, 5.01, "Table 2"),
-                ("ResNet-50, re-implemented", "resnet50", 24.80, 7.48, "Table 2"),
-                ("ResNet-101, re-implemented", "resnet101", 23.17, 6.52, "Table 2"),
-                ("ResNet-152, re-implemented", "resnet152", 22.42, 6.34, "Table 2"),
-                ("ResNeXt-50, re-implemented", "resnext50", 22.11, 5.90, "Table 2"),
-                ("ResNeXt-101, re-implemented", "resnext101", 21.18, 5.57, "Table 2"),
-                ("SE-ResNet-50, 270 epochs", "se_resnet50_270", 22.20, 6.00, "section 6"),
-                ("ResNet-50, 270 epochs", "resnet50_270", 23.21, 6.53, "section 6"),
-            )
-        ),
-        *(
-            Published(
-                f"{described}, released",
-                "centre_crop",
-                error_top1=top1,
-                error_top5=top5,
-                logged=True,
-                source="README.md, hujie-frank/SENet",
-            )
-            for described, top1, top5 in (
-                ("SE-ResNet-50", 22.37, 6.36),
-                ("SE-ResNet-101", 21.75, 5.72),
-                ("SE-ResNet-152", 21.34, 5.54),
-                ("SE-ResNeXt-50", 20.97, 5.54),
-                ("SE-ResNeXt-101", 19.81, 4.96),
-                ("SENet-154", 18.68, 4.47),
-            )
-        ),
-    ),
-)
+    "mini": {"se_resnet50": MINI_50, "resnet50": replace(MINI_50, knobs={"se": False})},
+    "toy": {"se_resnet14": TOY_14},
+}

@@ -1,20 +1,13 @@
-"""2016: Trimps-Soushen, the winner: a weighted fusion of five kinds of networks. There is no paper.
+"""How a fusion like that of Trimps-Soushen is trained (2016), at each profile.
 
-    python -m pipeline.run --year 2016 --profile paper --data FOLDER_WITH_THE_OFFICIAL_ARCHIVES
-
-What is known stands on workshop slides ("Good Practices for Deep Feature Fusion") and the results page:
-Inception-v3, Inception-v4, Inception-ResNet-v2, a pre-activation ResNet-200 and a wide ResNet of 68 layers,
-each trained with augmentation over several scales and large batches, tested densely at several scales with
-mirror images, their answers summed with weights, the best net's being higher. So the idea can be rebuilt, the
-entry cannot: each member here is trained as the paper of its own net says.
+The slides do not say how the team trained its nets. Each member is trained as the paper of its own net says.
 """
 
 from dataclasses import replace
 
-from pipeline.papers.augmentations import FB_RESNET, SENET
+from pipeline.papers.augmentations import AREA_CROPS, FB_RESNET
 from stages.augmentation import AreaCrop
-from stages.measurement import Published
-from stages.paper import Paper
+from stages.paper import Recipes
 from stages.recipe import (
     Deviation,
     Ensemble,
@@ -43,7 +36,7 @@ def _inception(model: str, auxiliary_weight: float = 0.0) -> Classification:
     """arXiv:1512.00567, section 8 and arXiv:1602.07261, section 4."""
     return Classification(
         model=model,
-        augmentation=replace(SENET, resize=352, crop=299, unit_variance=True),
+        augmentation=replace(AREA_CROPS, resize=352, crop=299, unit_variance=True),
         # Both papers: 0.045, times 0.94 every two epochs.
         optimiser=_optimiser(Staircase(0.045, factor=0.94, every=2), weight_decay=4e-5),
         batch_size=1600,  # 1512.00567: 50 replicas with batches of 32
@@ -106,7 +99,7 @@ FUSION = Ensemble(
     deviations=(
         Deviation(
             "one net of each kind, Inception-ResNet-v2 counted twice",
-            "neither how many nets there were nor their weights were published, but that this one, the best "
+            "neither the number of nets nor their weights were published, only that this one, the best "
             "alone, counted more",
         ),
         Deviation(
@@ -214,10 +207,11 @@ _TOY = replace(
             "two CPU cores, a minute for all nets",
         ),
         Deviation(
-            "neither distortion nor colour noise", "the embedded images' colours tell nothing"
+            "neither distortion nor colour noise",
+            "the embedded images' colours carry no information",
         ),
         Deviation(
-            "ten crops", "whole images are tested one by one, which takes as long as to train"
+            "ten crops", "whole images are tested one by one, which takes as long as the training"
         ),
     ),
 )
@@ -270,95 +264,15 @@ TOY_FUSION = Ensemble(
     deviations=(Deviation("three nets, weighted alike", "a minute for all together"),),
 )
 
-PAPER = Paper(
-    name="trimps",
-    year=2016,
-    title="Good Practices for Deep Feature Fusion (ILSVRC 2016 workshop, slides)",
-    system="Trimps-Soushen",
-    hardware="not published",
-    recipes={
-        "paper": {
-            "fusion": FUSION,
-            "inception_resnet_v2": INCEPTION_RESNET_V2,
-            "inception_v3": INCEPTION_V3,
-            "inception_v4": INCEPTION_V4,
-            "preact_resnet200": PREACT_RESNET_200,
-            "wide_resnet68_3": WIDE_RESNET_68_3,
-        },
-        "mini": {"fusion": MINI_FUSION},
-        "toy": {"fusion": TOY_FUSION},
+RECIPES: Recipes = {
+    "paper": {
+        "fusion": FUSION,
+        "inception_resnet_v2": INCEPTION_RESNET_V2,
+        "inception_v3": INCEPTION_V3,
+        "inception_v4": INCEPTION_V4,
+        "preact_resnet200": PREACT_RESNET_200,
+        "wide_resnet68_3": WIDE_RESNET_68_3,
     },
-    published=(
-        Published(
-            "the best single model, Inception-ResNet-v2",
-            "dense_multi_scale",
-            recipe="inception_resnet_v2",
-            error_top5=3.52,
-            source="a review of the team's slides",
-        ),
-        Published(
-            "the fusion; its nets were not counted, five kinds",
-            "dense_multi_scale",
-            recipe="fusion",
-            error_top5=2.92,
-            nets=5,
-            source="a review of the team's slides",
-        ),
-        Published(
-            "the fusion; its nets were not counted, five kinds",
-            "dense_multi_scale",
-            recipe="fusion",
-            error_top5=2.99,
-            nets=5,
-            split="test",
-            source="official results of 2016: 0.02991",
-        ),
-        *(
-            Published(
-                described, protocol, recipe=recipe, error_top1=top1, error_top5=top5, source=source
-            )
-            for described, protocol, recipe, top1, top5, source in (
-                (
-                    "Inception-v3, 48,238 images without the blacklisted",
-                    "centre_crop",
-                    "inception_v3",
-                    21.2,
-                    5.6,
-                    "arXiv:1512.00567, Table 3",
-                ),
-                (
-                    "Inception-v4, without the blacklisted images",
-                    "centre_crop",
-                    "inception_v4",
-                    20.0,
-                    5.0,
-                    "arXiv:1602.07261, Table 2",
-                ),
-                (
-                    "Inception-ResNet-v2, without the blacklisted images",
-                    "centre_crop",
-                    "inception_resnet_v2",
-                    19.9,
-                    4.9,
-                    "arXiv:1602.07261, Table 2",
-                ),
-                (
-                    "pre-activation ResNet-200",
-                    "320-pixel centre crop",
-                    "",
-                    20.1,
-                    4.8,
-                    "arXiv:1603.05027, Table 5",
-                ),
-                (
-                    "WRN-50-2, a smaller net than the entry's",
-                    "centre_crop",
-                    "",
-                    21.9,
-                    5.79,
-                    "README.md, szagoruyko/wide-residual-networks",
-                ),
-            )
-        ),
-    ),
-)
+    "mini": {"fusion": MINI_FUSION},
+    "toy": {"fusion": TOY_FUSION},
+}

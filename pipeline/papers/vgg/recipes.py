@@ -1,6 +1,4 @@
-"""2014: Simonyan and Zisserman, Very Deep Convolutional Networks (arXiv:1409.1556v6, ICLR 2015), the second.
-
-    python -m pipeline.run --paper vgg --profile paper --data FOLDER_WITH_THE_OFFICIAL_ARCHIVES
+"""How the nets of Simonyan and Zisserman were trained (2014), at each profile.
 
 A recipe's name is the paper's own notation, net and training scale S: ``d_256``, ``d_384``, ``d_jitter`` for
 S in [256, 512]. Each is a training of its own that begins where another ended (section 3.1): B to E at
@@ -9,9 +7,8 @@ S = 256 from A, S = 384 from S = 256, the jittered one from S = 384.
 
 from dataclasses import replace
 
-from pipeline.papers.augmentations import VGG_TEST_SCALES, vgg
-from stages.measurement import Published
-from stages.paper import Paper
+from stages.augmentation import Augmentation, ScaleJitter
+from stages.paper import Recipes
 from stages.recipe import (
     Deviation,
     Ensemble,
@@ -25,8 +22,8 @@ from stages.recipe import (
 )
 from stages.tasks.classification.recipe import Classification, TestProtocol
 
-# Section 3.1: the first four convolutions and the fully connected layers. By their names: by their places
-# the shapes do not fit.
+# Section 3.1: the first four convolutions and the fully connected layers. They are
+# matched by their names, since by their places the shapes do not fit.
 FROM_A = r"(conv1_1|conv2_1|conv3_1|conv3_2|fc6|fc7|fc8)\..*"
 
 _DENSE: tuple[TestProtocol, ...] = ("dense", "centre_crop")  # Table 3
@@ -38,6 +35,28 @@ _ALL: tuple[TestProtocol, ...] = (  # Tables 3, 4 and 5
     "multi_crop_and_dense",
     "centre_crop",
 )
+
+# Section 3.2, by training scale; the middle scale is that of the single-scale test.
+TEST_SCALES = {
+    (256, 256): (224, 256, 288),
+    (384, 384): (352, 384, 416),
+    (256, 512): (256, 384, 512),
+}
+
+
+def augmentation(low: int, high: int) -> Augmentation:
+    """Sections 2.1 and 3.1: the training scale S in [low, high], and one mean a channel.
+
+    (256, 256) and (384, 384) are the single scales, (256, 512) is the jittered one. Centre crops are
+    from the middle of the range.
+    """
+    return Augmentation(
+        resize=(low + high) // 2,
+        crop=224,
+        sampling=ScaleJitter(low, high),
+        mean="channel",
+        colour_noise="standard_deviation",
+    )
 
 
 def _optimiser(rate: Schedule, *frozen: ParameterGroup) -> Optimiser:
@@ -63,18 +82,18 @@ _STD = Deviation(
 )
 _LENGTH = Deviation(
     "74 epochs, and the drops, again",
-    "section 3.1 gives no length for what begins from trained nets",
+    "section 3.1 gives no length for trainings that begin from trained nets",
 )
 
 A_256 = Classification(
     model="vgg_a",  # Table 1; dropout 0.5 on the first two fully connected layers: section 3.1
     knobs={"init": "gaussian", "init_std": 0.01},
-    augmentation=vgg(256, 256),  # section 3.1
+    augmentation=augmentation(256, 256),  # section 3.1
     optimiser=_FROM_SCRATCH,
     batch_size=256,  # section 3.1
     epochs=74,  # section 3.1: 370,000 iterations
     protocols=_DENSE,
-    test_scales=VGG_TEST_SCALES[256, 256],  # section 4.2
+    test_scales=TEST_SCALES[256, 256],  # section 4.2
     start_steps=15_000,  # three epochs of ILSVRC-2012
     deviations=(_PLATEAU, _STD),
 )
@@ -91,16 +110,16 @@ def _from_a(model: str) -> Classification:
 
 
 def _at(
-    low: int, high: int, begun: Classification, protocols: tuple[TestProtocol, ...]
+    low: int, high: int, trained: Classification, protocols: tuple[TestProtocol, ...]
 ) -> Classification:
-    """The same net trained on at other scales."""
+    """The same net, trained further at other scales."""
     return replace(
-        begun,
-        augmentation=vgg(low, high),
+        trained,
+        augmentation=augmentation(low, high),
         optimiser=_CONTINUED,
         protocols=protocols,
-        test_scales=VGG_TEST_SCALES[low, high],
-        start=Start(begun),
+        test_scales=TEST_SCALES[low, high],
+        start=Start(trained),
         deviations=(_PLATEAU, _LENGTH),
     )
 
@@ -143,7 +162,7 @@ _ONE_STAGE = Deviation(
 MINI_A = replace(
     A_256,
     knobs={"init": "glorot", "image_size": 96},
-    augmentation=replace(vgg(104, 136), crop=96),
+    augmentation=replace(augmentation(104, 136), crop=96),
     test_scales=(104, 120, 136),
     optimiser=_optimiser(Steps(((0, 1e-2), (20, 1e-3), (25, 1e-4)))),
     batch_size=64,
@@ -155,7 +174,7 @@ MINI_A = replace(
             "30 epochs of batches of 64 with drops at 20 and 25",
             "a hundredth of ILSVRC's images, and minutes instead of weeks",
         ),
-        Deviation("Glorot's initialisation", "section 3.1: it makes every net begin to learn"),
+        Deviation("Glorot's initialisation", "section 3.1: with it every net begins to learn"),
         _ONE_STAGE,
     ),
 )
@@ -166,7 +185,7 @@ MINI_D_GLOROT = replace(MINI_D, start=None)
 TOY_A = replace(
     A_256,
     knobs={"init": "glorot", "image_size": 48, "width": 0.125, "dropout": 0.0},
-    augmentation=replace(vgg(52, 60), crop=48, colour_noise="none"),
+    augmentation=replace(augmentation(52, 60), crop=48, colour_noise="none"),
     test_scales=(52, 56, 60),
     optimiser=_optimiser(Steps(((0, 5e-3), (0.2, 1e-2), (4, 4e-3)))),
     batch_size=32,
@@ -179,15 +198,15 @@ TOY_A = replace(
         ),
         Deviation(
             "48-pixel crops of scales from 52 to 60",
-            "the embedded images have 72 pixels, and a step's time goes with the crop's area",
+            "the embedded images have 72 pixels, and a step's time grows with the crop's area",
         ),
-        Deviation("no dropout", "it doubles the time to converge, and here to overfit is far"),
-        Deviation("no colour noise", "the embedded images' colours tell nothing"),
+        Deviation("no dropout", "it doubles the time to converge, and overfitting is far off here"),
+        Deviation("no colour noise", "the embedded images' colours carry no information"),
         Deviation(
             "5 epochs of batches of 32, with a drop at 4",
             "two CPU cores, a minute and a half for both nets",
         ),
-        Deviation("Glorot's initialisation", "section 3.1: it makes every net begin to learn"),
+        Deviation("Glorot's initialisation", "section 3.1: with it every net begins to learn"),
         _ONE_STAGE,
     ),
 )
@@ -212,161 +231,25 @@ TOY_D = replace(
     ),
 )
 
-PAPER = Paper(
-    name="vgg",
-    year=2014,
-    title="Very Deep Convolutional Networks for Large-Scale Image Recognition (ICLR 2015)",
-    system="VGG",
-    hardware="2 to 3 weeks a net on four Titan Black (section 3.3)",
-    recipes={
-        "paper": {
-            "d_jitter": D_JITTER,
-            "d_384": D_384,
-            "d_256": D_256,
-            "a_256": A_256,
-            "a_lrn_256": replace(A_256, model="vgg_a_lrn"),
-            "b_256": B_256,
-            "c_256": C_256,
-            "c_384": C_384,
-            "c_jitter": C_JITTER,
-            "e_256": E_256,
-            "e_384": E_384,
-            "e_jitter": E_JITTER,
-            "d_256_glorot": _glorot("vgg_d"),
-            "e_256_glorot": _glorot("vgg_e"),
-            "submission": SUBMISSION,
-            "d_and_e": D_AND_E,
-        },
-        "mini": {"d_jitter": MINI_D, "d_jitter_glorot": MINI_D_GLOROT, "a_jitter": MINI_A},
-        "toy": {"d_jitter": TOY_D, "a_jitter": TOY_A},
+RECIPES: Recipes = {
+    "paper": {
+        "d_jitter": D_JITTER,
+        "d_384": D_384,
+        "d_256": D_256,
+        "a_256": A_256,
+        "a_lrn_256": replace(A_256, model="vgg_a_lrn"),
+        "b_256": B_256,
+        "c_256": C_256,
+        "c_384": C_384,
+        "c_jitter": C_JITTER,
+        "e_256": E_256,
+        "e_384": E_384,
+        "e_jitter": E_JITTER,
+        "d_256_glorot": _glorot("vgg_d"),
+        "e_256_glorot": _glorot("vgg_e"),
+        "submission": SUBMISSION,
+        "d_and_e": D_AND_E,
     },
-    published=(
-        *(
-            Published(
-                f"{net}, S={scale}",
-                protocol,
-                recipe=recipe,
-                error_top1=top1,
-                error_top5=top5,
-                source=source,
-            )
-            for net, scale, recipe, protocol, top1, top5, source in (
-                ("A", "256", "a_256", "dense", 29.6, 10.4, "Table 3"),
-                ("A-LRN", "256", "a_lrn_256", "dense", 29.7, 10.5, "Table 3"),
-                ("B", "256", "b_256", "dense", 28.7, 9.9, "Table 3"),
-                ("C", "256", "c_256", "dense", 28.1, 9.4, "Table 3"),
-                ("C", "384", "c_384", "dense", 28.1, 9.3, "Table 3"),
-                ("C", "[256;512]", "c_jitter", "dense", 27.3, 8.8, "Table 3"),
-                ("D", "256", "d_256", "dense", 27.0, 8.8, "Table 3"),
-                ("D", "384", "d_384", "dense", 26.8, 8.7, "Table 3"),
-                ("D", "[256;512]", "d_jitter", "dense", 25.6, 8.1, "Table 3"),
-                ("E", "256", "e_256", "dense", 27.3, 9.0, "Table 3"),
-                ("E", "384", "e_384", "dense", 26.9, 8.7, "Table 3"),
-                ("E", "[256;512]", "e_jitter", "dense", 25.5, 8.0, "Table 3"),
-                ("B", "256", "b_256", "dense_multi_scale", 28.2, 9.6, "Table 4"),
-                ("C", "256", "c_256", "dense_multi_scale", 27.7, 9.2, "Table 4"),
-                ("C", "384", "c_384", "dense_multi_scale", 27.8, 9.2, "Table 4"),
-                ("C", "[256;512]", "c_jitter", "dense_multi_scale", 26.3, 8.2, "Table 4"),
-                ("D", "256", "d_256", "dense_multi_scale", 26.6, 8.6, "Table 4"),
-                ("D", "384", "d_384", "dense_multi_scale", 26.5, 8.6, "Table 4"),
-                ("D", "[256;512]", "d_jitter", "dense_multi_scale", 24.8, 7.5, "Table 4"),
-                ("E", "256", "e_256", "dense_multi_scale", 26.9, 8.7, "Table 4"),
-                ("E", "384", "e_384", "dense_multi_scale", 26.7, 8.6, "Table 4"),
-                ("E", "[256;512]", "e_jitter", "dense_multi_scale", 24.8, 7.5, "Table 4"),
-                ("D", "[256;512]", "d_jitter", "multi_crop", 24.6, 7.5, "Table 5"),
-                ("D", "[256;512]", "d_jitter", "multi_crop_and_dense", 24.4, 7.2, "Table 5"),
-                ("E", "[256;512]", "e_jitter", "multi_crop", 24.6, 7.4, "Table 5"),
-                ("E", "[256;512]", "e_jitter", "multi_crop_and_dense", 24.4, 7.1, "Table 5"),
-            )
-        ),
-        Published(
-            "E, S=[256;512]",
-            "dense_multi_scale",
-            recipe="e_jitter",
-            error_top5=7.3,
-            split="test",
-            source="section 4.2",
-        ),
-        Published(
-            "D, S=[256;512]",
-            "dense_multi_scale",
-            recipe="d_jitter",
-            error_top5=7.4,
-            split="test",
-            logged=True,
-            source="the authors' page in BVLC's model zoo",
-        ),
-        Published(
-            "1 net",
-            "multi_crop_and_dense",
-            recipe="e_jitter",
-            error_top5=7.0,
-            split="test",
-            source="Table 7",
-        ),
-        Published(
-            "7 nets, the submission",
-            "dense_multi_scale",
-            recipe="submission",
-            error_top1=24.7,
-            error_top5=7.5,
-            nets=7,
-            source="Table 6",
-        ),
-        Published(
-            "7 nets, the submission",
-            "dense_multi_scale",
-            recipe="submission",
-            error_top5=7.3,
-            nets=7,
-            split="test",
-            source="Table 6; 7.325 in the official results",
-        ),
-        *(
-            Published(
-                "D and E, S=[256;512]",
-                protocol,
-                recipe="d_and_e",
-                error_top1=top1,
-                error_top5=top5,
-                nets=2,
-                source="Table 6",
-            )
-            for protocol, top1, top5 in (
-                ("dense_multi_scale", 24.0, 7.1),
-                ("multi_crop", 23.9, 7.2),
-                ("multi_crop_and_dense", 23.7, 6.8),
-            )
-        ),
-        *(
-            Published(
-                "D and E, S=[256;512]",
-                protocol,
-                recipe="d_and_e",
-                error_top5=top5,
-                nets=2,
-                split="test",
-                source="Table 6",
-            )
-            for protocol, top5 in (("dense_multi_scale", 7.0), ("multi_crop_and_dense", 6.8))
-        ),
-        *(
-            Published(
-                f"{net}, the authors' weights in TF-slim",
-                "centre_crop",
-                error_top1=top1,
-                error_top5=10.2,
-                logged=True,
-                source="README.md, tensorlayer/pretrained-models",
-            )
-            for net, top1 in (("D", 28.5), ("E", 28.9))
-        ),
-        Published(
-            "1 net, entry of the team VGG",
-            "not stated",
-            error_top5=8.434,
-            split="test",
-            source="official results of 2014",
-        ),
-    ),
-)
+    "mini": {"d_jitter": MINI_D, "d_jitter_glorot": MINI_D_GLOROT, "a_jitter": MINI_A},
+    "toy": {"d_jitter": TOY_D, "a_jitter": TOY_A},
+}

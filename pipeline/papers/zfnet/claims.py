@@ -1,7 +1,7 @@
 """2013: what Zeiler and Fergus claim (arXiv:1311.2901v3); most of it is Table 3.
 
-The upper half of Table 3 is of their replica of Krizhevsky's net. Here that is Krizhevsky's network, trained
-by their recipe.
+The upper half of Table 3 tests their replica of Krizhevsky's net. Here that is Krizhevsky's network, trained
+with their recipe.
 """
 
 from functools import partial
@@ -16,7 +16,7 @@ _claim = partial(Claim, paper="zfnet")
 _FIG_3 = Arm("as Fig. 3")
 _REPLICA = Arm("Krizhevsky's net", network="alexnet")
 _HIDDEN = ("fc6", "fc7")
-_TOO_SMALL = {"toy": "pool5 has nothing left to pool of a 64-pixel crop"}
+_TOO_SMALL = {"toy": "a 64-pixel crop leaves pool5 nothing to pool"}
 
 
 def _replica(name: str, **knobs: Any) -> Arm:
@@ -153,7 +153,7 @@ CLAIMS = (
     ),
     _claim(
         id="wider_fc_8192",
-        statement="Of the wider net, larger layers 6 and 7 overfit: the error is higher.",
+        statement="In the wider net, larger layers 6 and 7 overfit: the error is higher.",
         source="section 5.1, Table 3",
         with_it=Arm("512, 1024, 512", knobs={"wider": True}),
         without=Arm("and 8192", knobs={"wider": True, "fc_channels": 8192}),

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.flows.report import read_ledger
-from pipeline.papers.alexnet.recipes import PAPER, TOY_RECIPE
+from pipeline.papers.alexnet import PAPER
+from pipeline.papers.alexnet.recipes import TOY_RECIPE
 from pipeline.papers.record import published_results
 from pipeline.tracking.store import Tracker
 from stages.claim import Arm, Claim, PublishedEffect, everywhere
@@ -24,7 +25,6 @@ from stages.measurement import Evaluation, Interval, Measurement
 from stages.report.tables import SCHEMA, lines
 from stages.report.write import Report, collate
 
-BASES = {"alexnet": PAPER.recipes}
 LRN = Claim(
     paper="alexnet",
     id="lrn",
@@ -121,11 +121,11 @@ def only(ledger: Ledger) -> Entry:
 )
 def test_each_verdict_is_reached(claim: Claim, gains: Sequence[float], verdict: str) -> None:
     measured = pairs(claim, gains) if gains else []
-    assert only(make_ledger([claim], BASES, measured)).verdict == verdict
+    assert only(make_ledger([claim], [PAPER], measured)).verdict == verdict
 
 
 def test_an_entry_tells_what_it_rests_on() -> None:
-    entry = only(make_ledger([LRN], BASES, pairs(LRN, (1.3, 1.5, 1.4, 1.2))))
+    entry = only(make_ledger([LRN], [PAPER], pairs(LRN, (1.3, 1.5, 1.4, 1.2))))
     assert entry.setting is not None
     assert (entry.setting.profile, entry.setting.dataset, entry.setting.n) == (
         "toy",
@@ -143,12 +143,12 @@ def test_an_entry_tells_what_it_rests_on() -> None:
 def test_only_runs_on_the_same_bytes_pair() -> None:
     elsewhere = runs(LRN.without, {0: 52, 1: 52, 2: 52}, dataset_digest="ffffffffffff")
     here = runs(LRN.with_it, {0: 50, 1: 50, 2: 50})
-    assert only(make_ledger([LRN], BASES, here + elsewhere)).verdict == "not run"
+    assert only(make_ledger([LRN], [PAPER], here + elsewhere)).verdict == "not run"
     other_seeds = runs(LRN.without, {7: 52, 8: 52})
-    assert only(make_ledger([LRN], BASES, here + other_seeds)).verdict == "not run"
+    assert only(make_ledger([LRN], [PAPER], here + other_seeds)).verdict == "not run"
     two = make_ledger(
         [LRN],
-        BASES,
+        [PAPER],
         pairs(LRN, (1, 2, 1)) + pairs(LRN, (-1, -2, -1), dataset="in64-100", dataset_digest="1"),
     )
     assert [e.setting and e.setting.dataset for e in two.entries] == ["embedded-24", "in64-100"]
@@ -159,14 +159,14 @@ def test_of_two_measurements_of_a_seed_the_later_counts() -> None:
     measured = pairs(LRN, (1.3, 1.5, 1.4))
     late = replace(measured[-1], value=90.0, finished_at="2026-02-01T00:00:00+00:00")
     early = replace(measured[-1], value=10.0, finished_at="2025-02-01T00:00:00+00:00")
-    entry = only(make_ledger([LRN], BASES, [late, *measured, early]))
+    entry = only(make_ledger([LRN], [PAPER], [late, *measured, early]))
     assert entry.effect is not None
     assert entry.effect.value == pytest.approx((1.3 + 1.5 + 40) / 3)
 
 
 def test_a_protocol_is_compared_on_one_and_the_same_run() -> None:
     measured = pairs(TEN_CROP, (1.0, 1.1, 0.9))
-    ledger = make_ledger([TEN_CROP], BASES, measured)
+    ledger = make_ledger([TEN_CROP], [PAPER], measured)
     assert only(ledger).verdict == "confirmed"
     assert only(ledger).with_it[0].recipe_id == only(ledger).without[0].recipe_id == TOY_RECIPE.id
     assert not ledger.recipe_ids  # the paper's own recipe is no ablation
@@ -175,11 +175,11 @@ def test_a_protocol_is_compared_on_one_and_the_same_run() -> None:
 def test_training_metrics_are_found_under_their_own_protocol() -> None:
     claim = replace(LRN, metric="epochs_to_train_error_25", published=())
     fields = {"metric": claim.metric, "protocol": "training", "split": "train"}
-    entry = only(make_ledger([claim], BASES, pairs(claim, (30, 31, 29), **fields)))
+    entry = only(make_ledger([claim], [PAPER], pairs(claim, (30, 31, 29), **fields)))
     assert entry.verdict == "confirmed"
     assert entry.images is None
     # A difference of whole epochs is known to an epoch, not better.
-    same = only(make_ledger([claim], BASES, pairs(claim, (1, 1, 1), **fields)))
+    same = only(make_ledger([claim], [PAPER], pairs(claim, (1, 1, 1), **fields)))
     assert same.verdict == "inconclusive"
 
 
@@ -197,12 +197,12 @@ def test_searched_rates_are_a_setting_of_their_own() -> None:
             replace(m, recipe_id=best, value=value + m.seed)
             for m in runs(arm, {0: 0.0, 1: 0.0, 2: 0.0})
         ]
-    plain, with_rates = make_ledger([LRN], BASES, measured, searched=searched).entries
+    plain, with_rates = make_ledger([LRN], [PAPER], measured, searched=searched).entries
     assert plain.verdict == "inconclusive"
     assert with_rates.verdict == "confirmed"
     assert with_rates.command.endswith("--search")
     assert {f"{tuned}-with", f"{tuned}-without"} <= make_ledger(
-        [LRN], BASES, measured, searched=searched
+        [LRN], [PAPER], measured, searched=searched
     ).recipe_ids
 
 
@@ -224,7 +224,7 @@ def test_single_images_are_a_second_view() -> None:
     def kept(m: Measurement) -> pa.Table:
         return kept_answers(one_wrong if m.run_name.startswith("without") else right, labels)
 
-    images = only(make_ledger([LRN], BASES, measured, kept)).images
+    images = only(make_ledger([LRN], [PAPER], measured, kept)).images
     assert images is not None
     assert images.images == 10
     assert images.mcnemar == (1, 1, 1)  # one image of ten
@@ -244,14 +244,14 @@ def test_averaged_networks_answer_in_whole_groups() -> None:
         return kept_answers(shares, labels)
 
     measured = runs(claim.without, dict.fromkeys(range(7), 100 / 3), n=3)
-    entry = only(make_ledger([claim], BASES, measured, kept))
+    entry = only(make_ledger([claim], [PAPER], measured, kept))
     assert entry.effect is not None
     assert entry.effect.pairs == 2
     assert len(entry.with_it) == 6
     assert entry.effect.value == pytest.approx(100 / 3)
     assert entry.images is not None
     assert entry.images.mcnemar == ()
-    without_answers = only(make_ledger([claim], BASES, measured))
+    without_answers = only(make_ledger([claim], [PAPER], measured))
     assert without_answers.verdict == "not run"
 
 
@@ -302,7 +302,7 @@ def test_the_ledger_comes_back_from_the_tracking_store(tmp_path: Path, dataset: 
 def test_p_is_corrected_over_all_tested_claims() -> None:
     ledger = make_ledger(
         [LRN, TEN_CROP, NO_DATA],
-        BASES,
+        [PAPER],
         pairs(LRN, (1.3, 1.5, 1.4)) + pairs(TEN_CROP, (1.5, 0.5, 1.0)),
     )
     lrn, ten_crop, untested = ledger.entries
@@ -314,7 +314,7 @@ def test_p_is_corrected_over_all_tested_claims() -> None:
 
 
 def test_an_empty_store_lists_every_claim_on_a_line() -> None:
-    ledger = make_ledger([LRN, TEN_CROP, NO_DATA], BASES, [])
+    ledger = make_ledger([LRN, TEN_CROP, NO_DATA], [PAPER], [])
     told = lines(ledger)
     assert [line.split()[0] for line in told[1:4]] == [
         "alexnet/lrn",
@@ -331,7 +331,7 @@ def tested() -> Ledger:
     """A confirmed, an inconclusive (one pair) and an untestable claim."""
     return make_ledger(
         [LRN, TEN_CROP, NO_DATA],
-        BASES,
+        [PAPER],
         pairs(LRN, (1.3, 1.5, 1.4)) + pairs(TEN_CROP, (1.5,)),
     )
 

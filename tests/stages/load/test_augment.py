@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
-from pipeline.papers import augmentations as published
+from pipeline.papers.googlenet import recipes as googlenet
+from pipeline.papers.resnet import recipes as resnet
+from pipeline.papers.vgg import recipes as vgg
+from pipeline.papers.zfnet import recipes as zfnet
 from stages.augmentation import (
     AreaCrop,
     Augmentation,
@@ -104,7 +107,7 @@ def test_randomness_is_of_seed_epoch_and_image() -> None:
 
 
 def test_zfnet_has_ten_fixed_crops_equally_often() -> None:
-    recipe = replace(published.ZFNET, resize=72, crop=64)
+    recipe = replace(zfnet.AUGMENTATION, resize=72, crop=64)
     draws = Draws(0, 0, 4000)
     seen = Counter(
         (*place_of(crop), bool(crop[1, 0, 0] > crop[1, 0, 1]))
@@ -192,8 +195,8 @@ def test_area_crops_have_the_published_areas_and_shapes(log_ratio: bool) -> None
 
 def test_googlenet_draws_among_four_interpolations() -> None:
     """Of crops that are the whole image it can be seen how they were resized."""
-    sampling = replace(published.GOOGLENET.sampling, area=(1.0, 1.0), ratio=(1.0, 1.0))
-    recipe = replace(published.GOOGLENET, crop=16, flip=False, sampling=sampling)
+    sampling = replace(googlenet.AUGMENTATION.sampling, area=(1.0, 1.0), ratio=(1.0, 1.0))
+    recipe = replace(googlenet.AUGMENTATION, crop=16, flip=False, sampling=sampling)
     image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 60, 60), np.uint8))
     expected = {how: resize(image, (16, 16), how) for how in get_args(Interpolation)}
     draws = Draws(0, 0, 400)
@@ -209,13 +212,13 @@ def test_googlenet_draws_among_four_interpolations() -> None:
 
 
 def test_published_numbers() -> None:
-    assert published.vgg(256, 512).resize == 384
-    assert published.vgg(256, 512).mean == "channel"
-    assert published.VGG_TEST_SCALES[(256, 512)] == (256, 384, 512)
-    assert published.RESNET.sampling == ScaleJitter(256, 480)
-    assert published.RESNET.mean == "image"
-    assert published.RESNET_TEST_SCALES == (224, 256, 384, 480, 640)
-    area = published.GOOGLENET.sampling
+    assert vgg.augmentation(256, 512).resize == 384
+    assert vgg.augmentation(256, 512).mean == "channel"
+    assert vgg.TEST_SCALES[(256, 512)] == (256, 384, 512)
+    assert resnet.AUGMENTATION.sampling == ScaleJitter(256, 480)
+    assert resnet.AUGMENTATION.mean == "image"
+    assert resnet.RESNET_152.test_scales == (224, 256, 384, 480, 640)
+    area = googlenet.AUGMENTATION.sampling
     assert isinstance(area, AreaCrop)
     assert (area.area, area.ratio, area.log_ratio) == ((0.08, 1.0), (0.75, 4 / 3), False)
 

@@ -10,7 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from pipeline.papers import augmentations as published
+from pipeline.papers.googlenet import recipes as googlenet
+from pipeline.papers.vgg import recipes as vgg
+from pipeline.papers.zfnet import recipes as zfnet
 from stages.augmentation import AreaCrop, Augmentation, CentreSquare, FixedCrops, ScaleJitter
 from stages.dataset import Dataset
 from stages.errors import PipelineError
@@ -29,9 +31,9 @@ RECIPE = Augmentation(resize=72, crop=64, colour_noise="standard_deviation")
 # One of each kind of sampling, at the size of the tests' images.
 RECIPES = {
     "alexnet": RECIPE,
-    "zfnet": replace(published.ZFNET, resize=72, crop=64),
-    "vgg": replace(published.vgg(256, 512), resize=64, crop=56, sampling=ScaleJitter(60, 80)),
-    "googlenet": replace(published.GOOGLENET, resize=72, crop=48),
+    "zfnet": replace(zfnet.AUGMENTATION, resize=72, crop=64),
+    "vgg": replace(vgg.augmentation(256, 512), resize=64, crop=56, sampling=ScaleJitter(60, 80)),
+    "googlenet": replace(googlenet.AUGMENTATION, resize=72, crop=48),
 }
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.papers import augmentations as published
+from pipeline.papers.googlenet import recipes as googlenet
+from pipeline.papers.resnet import recipes as resnet
 from stages.augmentation import Augmentation
 from stages.dataset import Dataset
 from stages.load.loader import Batch, Images, training_batches
@@ -40,8 +41,8 @@ def held(shared_data: Path, name: str, folder: Path) -> Path:
     ("name", "every", "images", "recipe"),
     [
         ("in64-100", 20, 800, Augmentation(resize=72, crop=64)),
-        ("in224-10", 10, 175, published.RESNET),
-        ("orig-12", 2, 93, published.GOOGLENET),
+        ("in224-10", 10, 175, resnet.AUGMENTATION),
+        ("orig-12", 2, 93, googlenet.AUGMENTATION),
         ("full-res-samples", 1, 132, Augmentation(resize=256, crop=224)),
     ],
 )

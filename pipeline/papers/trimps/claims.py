@@ -1,0 +1,8 @@
+"""2016: the entry of Trimps-Soushen has no claim that a pair of trainings can test.
+
+What the slides compare, the best net and the fusion, depends on nets and weights that were not published.
+"""
+
+from stages.claim import Claim
+
+CLAIMS: tuple[Claim, ...] = ()

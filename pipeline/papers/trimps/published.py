@@ -1,0 +1,77 @@
+"""What is known of the figures of Trimps-Soushen (2016), and what its nets' own papers printed."""
+
+from stages.measurement import Published, published
+
+PUBLISHED: tuple[Published, ...] = (
+    published(
+        "the best single model, Inception-ResNet-v2",
+        "dense_multi_scale",
+        recipe="inception_resnet_v2",
+        error_top5=3.52,
+        source="a review of the team's slides",
+    ),
+    published(
+        "the fusion; its nets were not counted, five kinds",
+        "dense_multi_scale",
+        recipe="fusion",
+        error_top5=2.92,
+        nets=5,
+        source="a review of the team's slides",
+    ),
+    published(
+        "the fusion; its nets were not counted, five kinds",
+        "dense_multi_scale",
+        recipe="fusion",
+        error_top5=2.99,
+        nets=5,
+        benchmark="ilsvrc2012-test",
+        source="official results of 2016: 0.02991",
+    ),
+    *(
+        published(
+            described, protocol, recipe=recipe, error_top1=top1, error_top5=top5, source=source
+        )
+        for described, protocol, recipe, top1, top5, source in (
+            (
+                "Inception-v3, 48,238 images without the blacklisted",
+                "centre_crop",
+                "inception_v3",
+                21.2,
+                5.6,
+                "arXiv:1512.00567, Table 3",
+            ),
+            (
+                "Inception-v4, without the blacklisted images",
+                "centre_crop",
+                "inception_v4",
+                20.0,
+                5.0,
+                "arXiv:1602.07261, Table 2",
+            ),
+            (
+                "Inception-ResNet-v2, without the blacklisted images",
+                "centre_crop",
+                "inception_resnet_v2",
+                19.9,
+                4.9,
+                "arXiv:1602.07261, Table 2",
+            ),
+            (
+                "pre-activation ResNet-200",
+                "320-pixel centre crop",
+                "",
+                20.1,
+                4.8,
+                "arXiv:1603.05027, Table 5",
+            ),
+            (
+                "WRN-50-2, a smaller net than the entry's",
+                "centre_crop",
+                "",
+                21.9,
+                5.79,
+                "README.md, szagoruyko/wide-residual-networks",
+            ),
+        )
+    ),
+)

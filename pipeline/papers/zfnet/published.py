@@ -1,0 +1,92 @@
+"""What Zeiler and Fergus printed (2013).
+
+The figures of the winner, Clarifai (11.743 and 11.197 %), stand in the official record alone: nobody can
+train its nets.
+"""
+
+from stages.measurement import Published, published
+
+PUBLISHED: tuple[Published, ...] = (
+    published(
+        "1 convnet as in Fig. 3",
+        "ten_crop",
+        recipe="fig3",
+        error_top1=38.4,
+        error_top5=16.5,
+        source="Table 2",
+    ),
+    published(
+        "5 convnets as in Fig. 3 (a)",
+        "ten_crop",
+        recipe="five",
+        error_top1=36.7,
+        error_top5=15.3,
+        nets=5,
+        source="Table 2",
+    ),
+    published(
+        "5 convnets as in Fig. 3 (a)",
+        "ten_crop",
+        recipe="five",
+        error_top5=15.3,
+        nets=5,
+        benchmark="ilsvrc2012-test",
+        source="Table 2",
+    ),
+    published(
+        "1 convnet with 512, 1024, 512 maps in layers 3, 4, 5 (b)",
+        "ten_crop",
+        recipe="wider",
+        error_top1=37.5,
+        error_top5=16.0,
+        source="Table 2",
+    ),
+    published(
+        "1 convnet with 512, 1024, 512 maps in layers 3, 4, 5 (b)",
+        "ten_crop",
+        recipe="wider",
+        error_top5=16.1,
+        benchmark="ilsvrc2012-test",
+        source="Table 2",
+    ),
+    published(
+        "6 convnets, (a) and (b)",
+        "ten_crop",
+        recipe="six",
+        error_top1=36.0,
+        error_top5=14.7,
+        nets=6,
+        source="Table 2",
+    ),
+    published(
+        "6 convnets, (a) and (b)",
+        "ten_crop",
+        recipe="six",
+        error_top5=14.8,
+        nets=6,
+        benchmark="ilsvrc2012-test",
+        source="Table 2",
+    ),
+    published(
+        "their replication of Krizhevsky's net",
+        "ten_crop",
+        error_top1=40.5,
+        error_top5=18.1,
+        source="Table 2",
+    ),
+    published(
+        "1 convnet, entry of the team ZF",
+        "not stated",
+        error_top5=14.079,
+        benchmark="ilsvrc2012-test",
+        source="official results of 2013",
+    ),
+    published(
+        "5 convnets of 4 architectures, entry of the team ZF",
+        "not stated",
+        error_top5=13.511,
+        nets=5,
+        benchmark="ilsvrc2012-test",
+        source="official results of 2013",
+    ),
+)

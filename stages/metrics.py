@@ -1,0 +1,154 @@
+"""What figures there are, and where they are comparable: two tables.
+
+Pure data, so that a test, the tracking store, the claims, the ledger and the report read the same rows. A
+task that measures something new adds its rows here, and the rest follows from them.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One kind of figure.
+
+    Attributes:
+        name: its key in files and in the tracking store.
+        words: what people call it, e.g. ``"top-5 error"``.
+        head: the same in the head of a column, e.g. ``"top-5"``.
+        quantity: what is measured, without the variant: ``"error"``.
+        unit: ``%``, or a word such as ``epochs``.
+        better: whether a lower or a higher figure is the better one.
+        split: ``val`` where a test measures it, ``train`` where the training itself does.
+        per_item: whether it is the share of items that were answered wrongly or rightly, so that two
+            networks can be compared item by item.
+        step: the smallest difference of two figures where it is not one item's; 0 where there is none.
+        top: of an error, how many answers count; 0 elsewhere.
+        searched_by: the metric by which a search chooses learning rates for it; "" for itself.
+    """
+
+    name: str
+    words: str
+    head: str
+    quantity: str
+    unit: str = "%"
+    better: Literal["lower", "higher"] = "lower"
+    split: Literal["val", "train"] = "val"
+    per_item: bool = False
+    step: float = 0.0
+    top: int = 0
+    searched_by: str = ""
+
+    @property
+    def sign(self) -> int:
+        """What turns figure(without) - figure(with it) into a gain: 1, or -1 where higher is better."""
+        return 1 if self.better == "lower" else -1
+
+    @property
+    def difference(self) -> str:
+        """The unit of a difference of two figures, in words."""
+        return f"points of {self.quantity}" if self.unit == "%" else self.unit
+
+    @property
+    def gain(self) -> str:
+        """The words for an effect, which is positive where the thing claimed helps."""
+        return f"{self.difference} {'saved' if self.better == 'lower' else 'gained'}"
+
+    def resolution(self, n: int) -> float:
+        """The smallest difference of two figures of ``n`` items."""
+        return 100 / n if self.per_item else self.step
+
+    def chance(self, num_classes: int) -> float | None:
+        """The error of guessing, in percent, with as many items of each class; None of other metrics."""
+        return max(0.0, 100 * (1 - self.top / num_classes)) if self.top else None
+
+
+def _table(*metrics: Metric) -> dict[str, Metric]:
+    return {metric.name: metric for metric in metrics}
+
+
+METRICS = _table(
+    Metric("error_top1", "top-1 error", "top-1", "error", per_item=True, top=1),
+    Metric(
+        "error_top5",
+        "top-5 error",
+        "top-5",
+        "error",
+        per_item=True,
+        top=5,
+        searched_by="error_top1",
+    ),
+    # The running error of the training's last epoch, on images as they were augmented.
+    Metric("train_error_top1", "training error", "training", "training error", split="train"),
+    # All epochs of the run where the error never is that low, which can only understate a difference.
+    # Krizhevsky 2012, Fig. 1: rates were "chosen independently to make training as fast as possible".
+    Metric(
+        "epochs_to_train_error_25",
+        "epochs to a training error of 25 %",
+        "epochs",
+        "training time",
+        unit="epochs",
+        split="train",
+        step=1.0,
+        searched_by="train_error_top1",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A data set and split on which figures are comparable.
+
+    Attributes:
+        name: its key.
+        words: what people call it.
+        data: the role of the data set whose validation split it is (see `stages.recipe.Recipe`); "" where
+            its labels were never released, so that no run can be tested on it.
+        classes: how many there are.
+        items: how many there are in the split.
+        class_names: keys of the classes; empty where their number must do.
+    """
+
+    name: str
+    words: str
+    data: str
+    classes: int
+    items: int
+    class_names: frozenset[str] = frozenset()
+
+    @property
+    def split(self) -> str:
+        """``val`` or ``test``."""
+        return self.name.rpartition("-")[2]
+
+
+_CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
+IMAGENET = Benchmark("ilsvrc2012-val", "ILSVRC-2012 validation", "imagenet", 1000, 50_000)
+BENCHMARKS = {
+    benchmark.name: benchmark
+    for benchmark in (
+        IMAGENET,
+        Benchmark("ilsvrc2012-test", "ILSVRC-2012 test", "", 1000, 100_000),
+        Benchmark("ilsvrc2010-test", "ILSVRC-2010 test", "", 1000, 150_000),
+        Benchmark(
+            "cifar10-test", "CIFAR-10 test", "cifar10", 10, 10_000, frozenset(_CIFAR10.split())
+        ),
+        Benchmark("mnist-test", "MNIST test", "mnist", 10, 10_000, frozenset("0123456789")),
+    )
+}
+
+
+def benchmark_of(data: str, class_names: Collection[str]) -> str:
+    """The benchmark that a recipe's figures would count for; "" where there is none.
+
+    Args:
+        data: the role of the recipe's data set.
+        class_names: keys of the data set's classes. A part of a benchmark's classes is nearest to it; what
+            that lacks is said where figures are compared.
+    """
+    for benchmark in BENCHMARKS.values():
+        if benchmark.data == data:
+            names = benchmark.class_names
+            return benchmark.name if not names or names.issuperset(class_names) else ""
+    return ""
