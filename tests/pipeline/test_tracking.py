@@ -19,6 +19,7 @@ from stages.dataset import Dataset
 from stages.errors import PipelineError
 from stages.journal import Journal
 from stages.measurement import Evaluation, Interval
+from stages.metrics import METRICS, Metric
 
 TAGS = {
     "paper": "alexnet",
@@ -35,7 +36,11 @@ TAGS = {
     "code": "abc",
     "deviations": "small: fast\nshort: fast",
 }
-RESULT = Evaluation("ten_crop", 42, Interval(50.0, 35.5, 64.5), Interval(10.0, 3.0, 20.0))
+RESULT = Evaluation(
+    "ten_crop",
+    42,
+    {"error_top1": Interval(50.0, 35.5, 64.5), "error_top5": Interval(10.0, 3.0, 20.0)},
+)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +104,34 @@ def test_a_measurement_comes_back_with_all_that_belongs_to_it(
         assert (m.recipe, m.model, m.nets) == ("authors", "alexnet", 1)
         assert m.deviations == ("small: fast", "short: fast")
         assert m.finished_at
+
+
+def test_a_metric_that_nobody_here_knows_leaves_the_store_readable(
+    tracker: Tracker, store: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    """A later version's detections lie in the same store: they are left out, and no report ends by them."""
+    _, training = begin(tracker, dataset, "unknown")
+    (tmp_path / "map.parquet").touch()
+    result = Evaluation("map_voc07", 42, {"someone_s_map": Interval(58.5, 57.0, 60.0)})
+    tracker.evaluation(training, result, tmp_path / "map.parquet")
+    assert not [m for m in tracker.measurements() if m.run_name == "unknown"]
+    (run,) = client(store).search_runs(
+        [client(store).get_run(training).info.experiment_id], "tags.protocol = 'map_voc07'"
+    )
+    assert run.data.metrics["someone_s_map"] == 58.5
+
+
+def test_a_metric_that_is_known_comes_back(
+    tracker: Tracker, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    precision = Metric("map", "mAP", "mAP", "average precision", better="higher")
+    monkeypatch.setitem(METRICS, "map", precision)
+    _, training = begin(tracker, dataset, "known")
+    (tmp_path / "map.parquet").touch()
+    result = Evaluation("map_voc07", 42, {"map": Interval(58.5, 57.0, 60.0)})
+    tracker.evaluation(training, result, tmp_path / "map.parquet")
+    (measured,) = (m for m in tracker.measurements() if m.run_name == "known")
+    assert (measured.metric, measured.value, measured.ci_high) == ("map", 58.5, 60.0)
 
 
 def test_what_is_forced_is_set_aside(tracker: Tracker, dataset: Dataset, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from stages.dataset import Dataset
 from stages.evaluate import Prediction, answers
 from stages.ledger.entries import Entry, Ledger, make_ledger
 from stages.measurement import Evaluation, Interval, Measurement
+from stages.metrics import METRICS, Metric
+from stages.report.forest import draw_forest
 from stages.report.tables import SCHEMA, lines
 from stages.report.write import Report, collate
 
@@ -122,6 +124,27 @@ def only(ledger: Ledger) -> Entry:
 def test_each_verdict_is_reached(claim: Claim, gains: Sequence[float], verdict: str) -> None:
     measured = pairs(claim, gains) if gains else []
     assert only(make_ledger([claim], [PAPER], measured)).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("gains", "verdict"), [((7.5, 8.5, 8.0), "confirmed"), ((-7.5, -8.5, -8.0), "contradicted")]
+)
+def test_a_gain_of_a_metric_that_is_better_when_higher_confirms(
+    gains: Sequence[float], verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fine-tuning that raises mAP by 8 points must not come out as contradicted."""
+    precision = Metric("map", "mAP", "mAP", "average precision", better="higher")
+    monkeypatch.setitem(METRICS, "map", precision)
+    claim = replace(LRN, id="fine_tuning", metric="map", published=())
+    measured = runs(
+        claim.with_it, {seed: 50.0 + gain for seed, gain in enumerate(gains)}, metric="map"
+    ) + runs(claim.without, dict.fromkeys(range(len(gains)), 50.0), metric="map")
+    entry = only(make_ledger([claim], [PAPER], measured))
+    assert entry.verdict == verdict
+    assert entry.effect is not None
+    assert entry.effect.value == pytest.approx(np.mean(gains))
+    svg, _ = draw_forest("alexnet", [entry])
+    assert "points of average precision gained" in svg.decode()
 
 
 def test_an_entry_tells_what_it_rests_on() -> None:

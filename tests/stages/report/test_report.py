@@ -187,6 +187,37 @@ def test_only_the_same_recipe_and_protocol_are_compared(change, figures):
     assert [figure.figures.get("error_top5") for figure in one.counterparts] == figures
 
 
+def test_a_run_on_cifar_stands_beside_what_was_published_of_it(tmp_path):
+    """ResNet section 4.2 is about CIFAR-10: "comparable" is a question of the benchmark, not of ImageNet."""
+    cifar = replace(
+        ALEXNET,
+        year=2015,
+        paper="resnet",
+        recipe="cifar20",
+        model="resnet_cifar",
+        protocol="centre_crop",
+        dataset="cifar-10-batches-bin",
+        num_classes=10,
+        n=10_000,
+        metric="error_top1",
+        value=8.9,
+        benchmark="cifar10-test",
+    )
+    (one,) = reproductions([cifar], PAPERS)
+    assert not one.not_comparable
+    assert [figure.figures for figure in one.counterparts] == [{"error_top1": 8.75}]
+    found = report(tmp_path, [cifar])
+    assert "Difference: +0.15 top-1" in year(page(found), 2015)
+    (row,) = (row for row in rows(found) if row["kind"] == "reproduced")
+    assert row["scope"] == "cifar10-test"
+    part = replace(cifar, n=600, profile="toy")
+    assert reproductions([part], PAPERS)[0].not_comparable == (
+        "profile toy, not the published scale; 600 images, not 10,000"
+    )
+    texts, _ = panel(found, 1)
+    assert not any("8.9" in text for text in texts)
+
+
 def test_an_empty_store_shows_the_record_and_the_first_command(tmp_path):
     found = report(tmp_path, [])
     tree = page(found)
