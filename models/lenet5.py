@@ -19,7 +19,8 @@ The ancestor, for handwritten digits (Fig. 2, Sect. II.B):
 and ink 1.175; digits are at most 20 x 20 in its centre, so MNIST's 28 x 28 are padded by 2.
 
 What is usually called LeNet-5 today is another net: full C3, plain pools, softmax on a linear
-layer, 61,706 parameters. It is here as `lenet5_modern`. torchvision has neither.
+layer, 61,706 parameters. It is here as `lenet5_modern`. `lenet_fc` is the fully connected net of
+Sect. III.C, which the paper compares with. torchvision has none of them.
 """
 
 from collections.abc import Callable
@@ -61,6 +62,10 @@ DIGITS = """
 ##...## ...##.. ##..... ##...## ....##. ##...## ##...## .##.... ##...## ##...##
 .#####. .###### ####### .#####. ....##. .#####. .#####. .##.... .#####. .#####.
 """
+
+
+# Sect. II.B: what black and white pixels of a digit become; the input's mean is then about 0, its variance 1.
+BACKGROUND, INK = -0.1, 1.175
 
 
 def scaled_tanh(x: Tensor) -> Tensor:
@@ -160,6 +165,7 @@ class LeNet5(nn.Module):
         output: ``"rbf"``, the paper's fixed codes, or ``"linear"``.
         in_channels: of the images; the paper's are grey.
         image_size: side in pixels of the images; C5's kernels take the whole of S4.
+        border: pixels of background around the image: 2 make the input of MNIST's 28 x 28.
 
     Raises:
         ValueError: a choice that does not exist, or an image too small for S4.
@@ -175,6 +181,7 @@ class LeNet5(nn.Module):
         output: Output = "rbf",
         in_channels: int = 1,
         image_size: int = 32,
+        border: int = 0,
     ) -> None:
         super().__init__()
         for knob, value, choices in (
@@ -185,12 +192,13 @@ class LeNet5(nn.Module):
         ):
             if value not in choices:
                 raise ValueError(f"{knob} must be one of {', '.join(choices)}, not {value!r}")
-        side = ((image_size - 4) // 2 - 4) // 2
+        side = ((image_size + 2 * border - 4) // 2 - 4) // 2
         if side < 1:
             raise ValueError(
                 f"S4 is empty at image_size={image_size}; the smallest that works is 16"
             )
         self.input_size = image_size
+        self.border = border
         self.pool = pool
         self.activation = ACTIVATIONS[activation]
         self.c1 = nn.Conv2d(in_channels, 6, 5)
@@ -233,6 +241,8 @@ class LeNet5(nn.Module):
         """(N, in_channels, image_size, image_size) to (N, num_classes) logits."""
         f = self.activation
         squash = f if self.pool == "subsample" else nn.Identity()
+        if self.border:
+            x = F.pad(x, (self.border,) * 4, value=BACKGROUND)
         x = squash(self.s2(f(self.c1(x))))
         x = squash(self.s4(f(self.c3(x))))
         x = f(self.c5(x)).flatten(1)
@@ -263,6 +273,7 @@ def lenet5(
     output: Output = "rbf",
     in_channels: int = 1,
     image_size: int = 32,
+    border: int = 0,
 ) -> LeNet5:
     """LeNet-5 as published, 60,000 parameters with ten classes. Arguments as of `LeNet5`."""
     return LeNet5(
@@ -273,6 +284,7 @@ def lenet5(
         output=output,
         in_channels=in_channels,
         image_size=image_size,
+        border=border,
     )
 
 
@@ -297,6 +309,48 @@ def lenet5_modern(
     )
 
 
+class FullyConnected(nn.Module):
+    """The fully connected nets of Sect. III.C: 28 x 28 pixels, one or two hidden layers, no sharing.
+
+    Args:
+        num_classes: length of the logits.
+        hidden: units of each hidden layer.
+        image_size: side in pixels of the images, which have one channel.
+    """
+
+    def __init__(
+        self, num_classes: int = 10, *, hidden: tuple[int, ...] = (300, 100), image_size: int = 28
+    ) -> None:
+        super().__init__()
+        self.input_size = image_size
+        self.in_channels = 1
+        sizes = (image_size**2, *hidden)
+        self.hidden = nn.ModuleList(
+            nn.Linear(size, units) for size, units in zip(sizes, hidden, strict=False)
+        )
+        self.output = nn.Linear(sizes[-1], num_classes)
+        with torch.no_grad():
+            for layer in (*self.hidden, self.output):
+                assert isinstance(layer, nn.Linear)
+                layer.weight.uniform_(-2.4 / layer.in_features, 2.4 / layer.in_features)
+                layer.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 1, image_size, image_size) to (N, num_classes) logits."""
+        x = x.flatten(1)
+        for layer in self.hidden:
+            x = scaled_tanh(layer(x))
+        return self.output(x)
+
+
+@register("lenet_fc")
+def lenet_fc(
+    num_classes: int = 10, *, hidden: tuple[int, ...] = (300, 100), image_size: int = 28
+) -> FullyConnected:
+    """The 28x28-300-100-10 net, 266,610 parameters with ten classes. See `FullyConnected`."""
+    return FullyConnected(num_classes, hidden=hidden, image_size=image_size)
+
+
 _ACTIVATION = Fidelity("activation", "same", "1.7159 tanh(2x/3)", "appendix A")
 _INITIALISATION = Fidelity(
     "initialisation", "same", "uniform within 2.4 / fan-in", "appendix A", "biases 0"
@@ -319,6 +373,18 @@ FIDELITY: dict[str, tuple[Fidelity, ...]] = {
             "stylised characters of 7 x 12 pixels",
             "Fig. 3",
             "digits of that size drawn for this project; the logits are minus the distances",
+        ),
+    ),
+    "lenet_fc": (
+        Fidelity("layers and units", "same", "28x28-300-100-10", "Sect. III.C"),
+        _ACTIVATION,
+        _INITIALISATION,
+        Fidelity(
+            "output",
+            "deviates",
+            "squashed units and a squared error",
+            "Sect. III.C",
+            "linear, for the loss of the recipe that trains it",
         ),
     ),
     "lenet5_modern": (

@@ -223,3 +223,25 @@ def test_fidelity_rows_say_why(name):
     for row in models.lenet5.FIDELITY[name]:
         assert row.source
         assert row.status == "same" or row.note
+
+
+def test_a_border_of_background_is_the_padded_image():
+    image = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        bordered = create("lenet5", image_size=28, border=2)
+    whole = create("lenet5")
+    whole.load_state_dict(bordered.state_dict())
+    padded = nn.functional.pad(image, (2,) * 4, value=models.lenet5.BACKGROUND)
+    assert torch.equal(bordered(image), whole(padded))
+    assert parameters(bordered) == 60_000
+
+
+def test_the_fully_connected_net_that_the_paper_compares_with():
+    model = create("lenet_fc", num_classes=10)
+    assert parameters(model) == 784 * 300 + 300 + 300 * 100 + 100 + 100 * 10 + 10
+    assert model(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+    assert (
+        parameters(create("lenet_fc", num_classes=10, hidden=(300,)))
+        == 784 * 300 + 300 + 300 * 10 + 10
+    )
