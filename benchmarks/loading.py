@@ -46,11 +46,11 @@ from cluster.session import session
 from pipeline.papers.googlenet import recipes as googlenet
 from pipeline.papers.vgg import recipes as vgg
 from stages.augmentation import AreaCrop, Augmentation
-from stages.dataset import Dataset
 from stages.load import loader
 from stages.load.augment.crops import training_crop
 from stages.load.augment.draws import Draws
 from stages.load.decode import decode
+from stages.load.samples import Dataset
 from stages.shard import shard
 from stages.sources import TRAIN_ARCHIVE, open_source
 

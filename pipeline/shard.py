@@ -26,8 +26,9 @@ class Options:
     for a finished data set it makes anew the shards that are missing from it or were cut short."""
 
     source: Annotated[str, tyro.conf.Positional]
-    """Folder that holds the images (path or URL); the word embedded for the images that the project paints
-    itself, which it keeps in $PIPELINE_WORKSPACE, else ./workspace, and takes from there the next time."""
+    """Folder that holds the images, or a tar of them (path or URL); the word embedded for the images that
+    the project paints itself, which it keeps in $PIPELINE_WORKSPACE, else ./workspace, and takes from there
+    the next time."""
     destination: Annotated[str, tyro.conf.Positional]
     """Folder to make (path or URL)."""
     launcher: Literal["ray", "inline"] = "inline"

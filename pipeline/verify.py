@@ -17,7 +17,8 @@ from stages.errors import PipelineError
 @dataclass(frozen=True)
 class Options:
     """Check a data set that `pipeline.shard` made: hashes of shards and samples, counts, the order of
-    labels, and whether every image decodes. Says of everything that is wrong what to do about it."""
+    labels, objects and captions, and whether every image decodes. Says of everything that is wrong what to
+    do about it."""
 
     dataset: Annotated[str, tyro.conf.Positional]
     """The data set's folder (path or URL)."""
@@ -44,6 +45,7 @@ def _verify(options: Options) -> None:
             decode=options.decode,
             run=run,
             progress=functools.partial(progress.count, "verify"),
+            note=functools.partial(progress.line, "noted"),
         )
         for finding in findings:
             progress.line("found", str(finding))

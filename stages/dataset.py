@@ -5,10 +5,8 @@ it. A sample is found by (shard, offset, size), so any order of reading is possi
 one's own, while the shards stay ordinary WebDataset tars.
 """
 
-import functools
 import json
-import os
-import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,26 +15,37 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from stages.errors import PipelineError
-from stages.load.cache import ShardCache
-from stages.load.image_file import PLAIN_MODES
 from stages.storage import Folder, open_folder
 
-SCHEMA_VERSION = 2
-ORIGIN = (
-    "origin.json"  # in a folder whose shards lie elsewhere: where, and how many bytes may be kept
-)
+SCHEMA_VERSION = 3
+# Those that are read. Schema 2 had ``boxes`` of the label's class in the place of objects and captions.
+READABLE_VERSIONS = (2, 3)
 Split = Literal["train", "val"]
 Fate = Literal["kept", "converted", "resized"]
 
-BOX = pa.struct([(side, pa.float32()) for side in ("xmin", "ymin", "xmax", "ymax")])
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+# A box is given by the outermost pixels that it covers, numbered from 0, of the image as it is stored
+# here: around a whole image it is (0, 0, width - 1, height - 1). ILSVRC's annotations are like that; PASCAL's
+# count from 1 and COCO's measure lengths, and `stages.sources` converts both. Fractions are kept. The
+# box's edges, in the plane in which an image is `width` long, are xmin and xmax + 1. Nothing is clipped
+# or put in order: `stages.shard.boxes` says what is noted of a box that is odd.
+OBJECT = pa.struct(
+    [
+        ("label", pa.int32()),  # place of its class among this data set's classes
+        *((corner, pa.float32()) for corner in CORNERS),
+        # What a test should neither ask for nor count as wrong: VOC's difficult, COCO's crowds.
+        ("difficult", pa.bool_()),
+    ]
+)
 MANIFEST_SCHEMA = pa.schema(
     [
         ("key", pa.string()),  # the sample's name in its shard
         ("split", pa.string()),  # train | val
-        ("label", pa.int32()),  # place of the synset among this data set's sorted synsets
+        # Place of the synset among this data set's classes; null, as is the synset, in all samples of a
+        # data set whose images have no class of their own (`DatasetInfo.labelled`).
+        ("label", pa.int32()),
         ("synset", pa.string()),  # WordNet id, or the class's own name
         ("shard", pa.string()),  # file name in this folder
         ("offset", pa.int64()),  # of the image's first byte in the shard
@@ -45,12 +54,21 @@ MANIFEST_SCHEMA = pa.schema(
         ("height", pa.int32()),
         ("format", pa.string()),  # as sniffed from the bytes: JPEG, PNG, ...
         ("mode", pa.string()),  # RGB, L, CMYK, ...
-        ("boxes", pa.list_(BOX)),  # of the object, in pixels of the image as stored here
+        ("objects", pa.list_(OBJECT)),  # as far as they were annotated
+        ("captions", pa.list_(pa.string())),  # sentences, in the source's order
         ("fate", pa.string()),  # kept | converted | resized, see stages.shard.quality
-        ("flags", pa.list_(pa.string())),  # what was odd about the file
+        ("flags", pa.list_(pa.string())),  # what was odd about the file or its boxes
         ("source", pa.string()),  # file, archive member or row the bytes came from
         ("sha256", pa.string()),
         ("original_sha256", pa.string()),  # of the source's bytes where they differ, else null
+    ]
+)
+_BOX_2 = pa.struct([(corner, pa.float32()) for corner in CORNERS])
+_MANIFEST_SCHEMA_2 = pa.schema(
+    [
+        pa.field("boxes", pa.list_(_BOX_2)) if field.name == "objects" else field
+        for field in MANIFEST_SCHEMA
+        if field.name != "captions"
     ]
 )
 REJECTS_SCHEMA = pa.schema(
@@ -65,7 +83,7 @@ REJECTS_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Box:
-    """Where an object is, in pixels of its image."""
+    """Where an object is, by the outermost pixels that it covers; see `OBJECT`."""
 
     xmin: float
     ymin: float
@@ -141,7 +159,7 @@ class DatasetInfo:
 
     Attributes:
         name: what people call it.
-        digest: 12 hexadecimal digits over every sample's key, label and bytes.
+        digest: 12 hexadecimal digits that name the samples, see `stages.shard.stage.content_digest`.
         manifest_sha256: of ``manifest.parquet``.
         source: where it was made from, and how it was recognised.
         plan: names what determines every byte: the source's index, the seed and the options.
@@ -150,7 +168,9 @@ class DatasetInfo:
         flags: how many images had which oddity.
         resizing: None where the original bytes were kept.
         shards: in the order of the manifest.
-        classes: in the order of the labels, which is that of the sorted synsets.
+        classes: in the order of the labels, which is that of the sorted synsets: of the images where
+            these have a class each, else of their objects; none where there are only captions.
+        labelled: whether each image has a class of its own; if not, none has.
     """
 
     name: str
@@ -165,167 +185,16 @@ class DatasetInfo:
     shards: tuple[ShardFile, ...]
     classes: tuple[ImageClass, ...]
     statistics: Statistics
+    labelled: bool = True
     schema_version: int = SCHEMA_VERSION
 
 
-class Dataset:
-    """A data set folder opened for reading: a whole one, or one that `mirror` made.
-
-    Raises:
-        PipelineError: the folder is not a data set, or one of an unknown schema.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.info = read_info(root)
-        self._cache: ShardCache | None = None
-        if (root / ORIGIN).is_file():
-            origin = json.loads((root / ORIGIN).read_bytes())
-            self._cache = ShardCache(
-                open_folder(origin["url"]), root, self.info.shards, origin["limit"]
-            )
-
-    @functools.cached_property
-    def mean_image(self) -> NDArray[np.float32]:
-        """Mean training image, (3, side, side), RGB on the 0-255 scale."""
-        image: NDArray[np.float32] = np.load(self.root / "mean_image.npy", allow_pickle=False)
-        return image
-
-    def samples(self, split: Split) -> "Samples":
-        """The samples of one split, in manifest order."""
-        table = pq.read_table(
-            self.root / "manifest.parquet",
-            columns=[
-                *("key", "label", "shard", "offset", "size"),
-                *("format", "mode", "width", "height"),
-            ],
-            filters=[("split", "=", split)],
-        )
-        return Samples(self.root, table, self._cache)
-
-
-class Samples:
-    """Random access to the encoded images of one split; safe to share between forked processes.
-
-    Attributes:
-        keys: of the samples.
-        labels: (samples,).
-        plain_jpegs: (samples,), which are JPEGs in grey or RGB.
-        short_sides: (samples,), pixels.
-    """
-
-    def __init__(self, root: Path, table: pa.Table, cache: ShardCache | None = None) -> None:
-        self._root, self._cache = root, cache
-        self.keys: list[str] = table["key"].to_pylist()
-        self.labels: NDArray[np.int64] = table["label"].to_numpy().astype(np.int64)
-        shards = table["shard"].combine_chunks().dictionary_encode()
-        self._shards: list[str] = shards.dictionary.to_pylist()
-        self._shard: NDArray[np.int32] = shards.indices.to_numpy()
-        self._places = (self._shard, table["size"].to_numpy(), table["offset"].to_numpy())
-        self._files: dict[int, int] = {}
-        self.plain_jpegs: NDArray[np.bool_] = pc.and_(
-            pc.equal(table["format"], "JPEG"), pc.is_in(table["mode"], pa.array(PLAIN_MODES))
-        ).to_numpy()
-        self.short_sides: NDArray[np.int32] = pc.min_element_wise(
-            table["width"], table["height"]
-        ).to_numpy()
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    @property
-    def shard_of(self) -> NDArray[np.int32]:
-        """Which shard each sample is in, (samples,)."""
-        return self._shard
-
-    @property
-    def in_any_order(self) -> bool:
-        """Whether reading in any order costs the same; else shards are best read one after another."""
-        return self._cache is None or self._cache.holds_all
-
-    @property
-    def remote(self) -> bool:
-        """Whether the shards come from an object store."""
-        return self._cache is not None
-
-    def room_for(self, shards: int) -> bool:
-        """Whether so many of the shards may be here at the same time."""
-        return self._cache is None or self._cache.room_for(shards)
-
-    def fetch(self, shard: int) -> None:
-        """Have a shard of an object store here, to be read soon; raises as `read` does."""
-        if self._cache is not None:
-            self._cache.fetch(self._shards[shard])
-
-    def read(self, index: int) -> bytes:
-        """The encoded image of sample ``index``.
-
-        Raises:
-            PipelineError: the shard is missing or shorter than the manifest says, or cannot be fetched.
-        """
-        shard, size, offset = (int(column[index]) for column in self._places)
-        path = self._root / self._shards[shard]
-        try:
-            if self._cache is not None:
-                data = self._cache.read(path.name, offset, size)
-            else:
-                if shard not in self._files:
-                    self._files[shard] = os.open(path, os.O_RDONLY)
-                # pread leaves the file's position alone, so forked workers may share the descriptor.
-                data = os.pread(self._files[shard], size, offset)
-        except OSError as error:
-            raise PipelineError(f"cannot read {path}: {error.strerror}", _RESHARD) from error
-        if len(data) != size:
-            raise PipelineError(f"{path} is shorter than its manifest says", _RESHARD)
-        return data
-
-    def close(self) -> None:
-        """Close the shards that were opened."""
-        for descriptor in self._files.values():
-            os.close(descriptor)
-        self._files.clear()
-
-
-_RESHARD = "delete the data set's folder and run the same command again; it is made anew"
+MAKE_AGAIN = "delete the data set's folder and run the same command again, which rebuilds it"
 
 
 def is_dataset(root: Path | str) -> bool:
     """Whether a folder (path or URL) holds a finished data set (``dataset.json`` is written last)."""
     return open_folder(root).exists("dataset.json")
-
-
-def mirror(url: str, root: Path, limit: int | None = None) -> int:
-    """Make, or set anew, a folder through which a data set in an object store is read.
-
-    It holds all but the shards; those come when they are read from, see `stages.load.cache`.
-
-    Args:
-        url: of the data set.
-        root: the folder.
-        limit: bytes of shards that it may keep; by default all of them, or as many as leave half of the
-            disk's free room.
-
-    Returns:
-        The limit.
-
-    Raises:
-        PipelineError: there is no data set at the URL, or it cannot be read.
-    """
-    origin, here = open_folder(url), open_folder(root)
-    info = read_info(origin)
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)  # the URL may carry credentials
-    if limit is None:
-        kept = sum(here.list().values())
-        limit = min(sum(s.bytes for s in info.shards), (shutil.disk_usage(root).free + kept) // 2)
-    here.write_atomic(ORIGIN, json.dumps({"url": url, "limit": limit}).encode())
-    for name in (
-        "mean_image.npy",
-        "manifest.parquet",
-        "dataset.json",
-    ):  # the last one says: complete
-        if not here.exists("dataset.json"):
-            here.write_atomic(name, origin.read(name))
-    return limit
 
 
 def read_info(root: Path | Folder) -> DatasetInfo:
@@ -343,10 +212,11 @@ def read_info(root: Path | Folder) -> DatasetInfo:
         )
     try:
         values: dict[str, Any] = json.loads(folder.read("dataset.json"))
-        if values["schema_version"] != SCHEMA_VERSION:
+        if values["schema_version"] not in READABLE_VERSIONS:
             raise PipelineError(
-                f"{root} has schema version {values['schema_version']}, not {SCHEMA_VERSION}",
-                _RESHARD,
+                f"{root} has schema version {values['schema_version']}, and those that can be read are "
+                f"{READABLE_VERSIONS[0]} to {READABLE_VERSIONS[-1]}",
+                MAKE_AGAIN,
             )
         values["classes"] = tuple(ImageClass(**item) for item in values["classes"])
         values["shards"] = tuple(ShardFile(**item) for item in values["shards"])
@@ -361,9 +231,71 @@ def read_info(root: Path | Folder) -> DatasetInfo:
         )
         return DatasetInfo(**values)
     except (ValueError, KeyError, TypeError) as error:
-        raise PipelineError(f"{root} is not a readable data set: {error}", _RESHARD) from error
+        raise PipelineError(f"{root} is not a readable data set: {error}", MAKE_AGAIN) from error
 
 
 def info_json(info: DatasetInfo) -> bytes:
     """The text of ``dataset.json``."""
     return (json.dumps(asdict(info), indent=1) + "\n").encode()
+
+
+def manifest_schema(version: int) -> pa.Schema:
+    """The columns of ``manifest.parquet`` in one of `READABLE_VERSIONS`."""
+    return MANIFEST_SCHEMA if version == SCHEMA_VERSION else _MANIFEST_SCHEMA_2
+
+
+def read_manifest(
+    file: Path | bytes,
+    columns: Sequence[str] = tuple(MANIFEST_SCHEMA.names),
+    split: Split | None = None,
+) -> pa.Table:
+    """Columns of a manifest as `MANIFEST_SCHEMA` describes them, whatever schema it was written in.
+
+    Args:
+        file: the path of ``manifest.parquet``, or its content.
+        columns: names of those that are wanted; no others are read.
+        split: whose rows are wanted; by default all.
+
+    Raises:
+        ArrowException: the file is damaged, or lacks a column.
+    """
+
+    def opened() -> Any:
+        return pa.BufferReader(file) if isinstance(file, bytes) else file
+
+    present = pq.read_schema(opened()).names
+    old = "objects" not in present
+    stored = [name for name in columns if not (old and name in ("objects", "captions"))]
+    if old and "objects" in columns:
+        stored += [name for name in ("label", "boxes") if name in present and name not in stored]
+    rows = None if split is None else [("split", "=", split)]
+    table = pq.read_table(opened(), columns=stored, filters=rows)
+    return (upgraded(table) if old else table).select(list(columns))
+
+
+def upgraded(manifest: pa.Table) -> pa.Table:
+    """A manifest of schema 2, or some of its columns, with objects and captions of schema 3.
+
+    Each box is an object of the image's class that is not difficult, and there are no captions.
+    """
+    rows = len(manifest)
+    if "boxes" in manifest.column_names:
+        boxes = manifest["boxes"].combine_chunks()
+        lengths = pc.fill_null(pc.list_value_length(boxes), 0).to_numpy()
+        corners = boxes.flatten()
+        labels = np.repeat(manifest["label"].to_numpy(), lengths)
+        columns = [
+            pa.array(labels, pa.int32()),
+            *(corners.field(corner) for corner in CORNERS),
+            pa.array(np.zeros(len(labels), np.bool_)),
+        ]
+        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+        objects = pa.ListArray.from_arrays(
+            offsets, pa.StructArray.from_arrays(columns, fields=list(OBJECT))
+        )
+    else:
+        objects = pa.array([[]] * rows)
+    for name, values in (("objects", objects), ("captions", pa.array([[]] * rows))):
+        field = MANIFEST_SCHEMA.field(name)
+        manifest = manifest.append_column(field, values.cast(field.type))
+    return manifest

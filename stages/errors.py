@@ -2,7 +2,7 @@
 
 
 class PipelineError(Exception):
-    """A fault in the input or the surroundings, told in one sentence with its remedy.
+    """A fault in the input or the surroundings, described in one sentence, with its fix.
 
     The command lines print it without a stack trace and exit with status 2.
 

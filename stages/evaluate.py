@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.weights import load_network
-from stages.dataset import Dataset
 from stages.errors import PipelineError
-from stages.files import write_atomically
 from stages.job import RunFolder
 from stages.load.augment.colour import Normalise
 from stages.load.loader import Images, evaluation_batches
+from stages.load.samples import Dataset
 from stages.measurement import Evaluation, Interval
 from stages.parallel import ALONE, Part
+from stages.storage import write_atomically
 from stages.tasks.classification.protocols import Views
 from stages.tasks.classification.recipe import Classification, PretrainedClassifier, Shown
 from stages.tasks.task import Net

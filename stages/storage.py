@@ -43,8 +43,13 @@ def open_folder(where: Path | str) -> "Folder":
     """
     text = str(where).removeprefix("file://")
     folder = Folder(text if _SCHEME.match(text) else str(Path(text).absolute()))
-    folder._open()  # an unknown scheme is said here, not at the first read
+    folder._open()  # so that an unknown scheme is reported here, not at the first read
     return folder
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Replace a local file in one step: readers see its old content or the new one, never a part."""
+    _write_local(path, [content.encode() if isinstance(content, str) else content])
 
 
 class Folder:
@@ -88,7 +93,7 @@ class Folder:
         Empty where the sub-folder does not exist. Names that start with a dot are left out here and in
         `list`: they are half-written files and what file managers leave behind.
         """
-        with self._told(under):
+        with self._explained(under):
             if self.path is not None:
                 top = self.path / self._checked(under)
                 if not top.is_dir():
@@ -111,7 +116,7 @@ class Folder:
         Links directly in the folder are followed, for people keep large archives elsewhere; a link
         further down could lead anywhere, and is refused.
         """
-        with self._told(under):
+        with self._explained(under):
             if self.path is not None:
                 return dict(sorted(self._scan(self.path / self._checked(under))))
             filesystem, root = self._open()
@@ -127,12 +132,12 @@ class Folder:
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name."""
-        with self._told(name):
+        with self._explained(name):
             return self._info(name).type == pafs.FileType.File
 
     def size(self, name: str) -> int:
         """Bytes of a file."""
-        with self._told(name):
+        with self._explained(name):
             info = self._info(name)
             if info.type != pafs.FileType.File:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
@@ -145,7 +150,7 @@ class Folder:
         open, so a file must not be replaced while spans of it are read. A whole file is opened and
         closed again.
         """
-        with self._told(name):
+        with self._explained(name):
             if size is None:
                 filesystem, root = self._open()
                 with filesystem.open_input_file(_join(root, self._checked(name))) as file:
@@ -166,7 +171,7 @@ class Folder:
 
     def open_input(self, name: str) -> BinaryIO:
         """A file for reading in order; it can seek, and is the caller's to close."""
-        with self._told(name):
+        with self._explained(name):
             if self.path is not None:
                 return (self.path / self._checked(name)).open("rb")
             filesystem, root = self._open()
@@ -184,7 +189,7 @@ class Folder:
             content: the bytes, in one or in parts; an error on the way to the next part leaves no file.
         """
         parts = [content] if isinstance(content, bytes) else content
-        with self._told(name):
+        with self._explained(name):
             if self.path is not None:
                 _write_local(self.path / self._checked(name), parts)
                 return
@@ -204,7 +209,7 @@ class Folder:
             output.close()
             stored = self._info(name).size
         if stored != size:
-            # Seen of servers that take the framing of an upload with checksums for its content.
+            # Some servers take the framing of an upload with checksums for its content.
             self.remove(name)
             raise PipelineError(
                 f"{self} keeps {stored:,} bytes of {name} and was sent {size:,}",
@@ -214,7 +219,7 @@ class Folder:
 
     def remove(self, name: str) -> None:
         """Delete a file; nothing happens where there is none."""
-        with self._told(name), contextlib.suppress(FileNotFoundError):
+        with self._explained(name), contextlib.suppress(FileNotFoundError):
             filesystem, root = self._open()
             filesystem.delete_file(_join(root, self._checked(name)))
 
@@ -253,8 +258,8 @@ class Folder:
                 yield str(Path(entry.path).relative_to(self.path)), entry.stat().st_size
 
     @contextlib.contextmanager
-    def _told(self, name: str) -> Iterator[None]:
-        """Turn the storage's errors into ones with a remedy."""
+    def _explained(self, name: str) -> Iterator[None]:
+        """Turn the storage's errors into ones that name a fix."""
         try:
             yield
         except (OSError, pa.ArrowException) as error:

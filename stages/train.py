@@ -26,16 +26,16 @@ from torch.optim.swa_utils import AveragedModel
 import models
 from models.weights import Provenance, load_network, save_weights
 from models.zfnet import renormalise_after_step
-from stages.dataset import Dataset
 from stages.errors import PipelineError
 from stages.evaluate import answers, default_device, hits, predict
 from stages.execution import Execution
-from stages.files import write_atomically
 from stages.job import OnEpoch, TrainingStopped, TrainJob, TrainResult, read_result
 from stages.journal import Journal
 from stages.load.augment.colour import Normalise
 from stages.load.loader import Batch, Images, steps_per_epoch, training_batches
+from stages.load.samples import Dataset
 from stages.parallel import ALONE, Part
+from stages.storage import write_atomically
 from stages.tasks.classification.protocols import Views
 from stages.tasks.classification.recipe import Classification
 from stages.training import checkpoint, optim

@@ -19,7 +19,7 @@ from pyarrow.fs import FileSystem
 
 from pipeline.papers.alexnet.recipes import TOY_RECIPE
 from stages import embedded
-from stages.dataset import Dataset
+from stages.load.samples import Dataset
 from stages.shard import shard
 from stages.sources import CLASSES, GROUND_TRUTH, TRAIN_ARCHIVE, VAL_ARCHIVE, open_source
 from stages.tasks.classification.recipe import Classification

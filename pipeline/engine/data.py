@@ -11,7 +11,8 @@ from pipeline.engine.progress import Progress
 from pipeline.engine.workspace import Workspace
 from pipeline.shard import summary
 from stages import embedded
-from stages.dataset import is_dataset, mirror, read_info
+from stages.dataset import is_dataset, read_info
+from stages.load.samples import mirror
 from stages.parallel import processes
 from stages.shard import SHARD_BYTES, shard
 from stages.sources import Source, check_source, open_source

@@ -24,11 +24,11 @@ from pipeline.tracking.store import Tracker
 from stages.errors import PipelineError
 from stages.evaluate import read_evaluation, score
 from stages.execution import Execution
-from stages.files import write_atomically
 from stages.job import RunFolder, TrainJob, TrainResult, read_result
 from stages.journal import Follower, Record
 from stages.measurement import Evaluation, SearchMetric
 from stages.recipe import Recipe, digest
+from stages.storage import write_atomically
 from stages.tasks.task import Net
 from stages.trial import Trial
 

@@ -2,7 +2,7 @@
 
 It stands in where no images are at hand, so that every stage can be run and tested without a
 download. A class is a shape together with a texture ("spotted star"): neither of the two alone,
-nor colour, place or light, which are drawn independently, tells it.
+nor colour, place or light, which are drawn independently, gives it away.
 
 The wnids n990SS0TT (shape and texture, from 01) cannot be taken for ImageNet's: WordNet 3.0
 numbers its nouns below n15300052.

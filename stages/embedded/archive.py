@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 from stages.embedded.classes import CLASSES, SyntheticClass, captions
-from stages.embedded.layers import TEXTURES, Integers
 from stages.embedded.scene import paint
+from stages.embedded.shapes import TEXTURES, Integers
 
 JPEG_QUALITY = 90
 CHUNK = 32  # pictures painted at once: their fields stay within a core's cache

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from stages.embedded.layers import COLOURS, SHAPES, TEXTURES
 from stages.embedded.scene import Pictures
+from stages.embedded.shapes import COLOURS, SHAPES, TEXTURES
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from stages.embedded.layers import (
+from stages.embedded.shapes import (
     LUMA,
     SHAPES,
     TEXTURES,

@@ -10,16 +10,13 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from stages.dataset import ShardFile
 from stages.errors import PipelineError
 from stages.parallel import in_threads
 from stages.storage import Folder, open_folder
 
-if TYPE_CHECKING:
-    from stages.dataset import ShardFile
-
-# A shard comes in so many parts at a time, each of so many bytes: one stream would not fill the line.
+# How many parts of a shard are fetched at a time, and their bytes: one stream would not fill the line.
 _STREAMS = 8
 _PART = 8 << 20
 
@@ -37,9 +34,7 @@ class ShardCache:
         PipelineError: ``limit`` is less than the largest shard.
     """
 
-    def __init__(
-        self, origin: Folder, root: Path, shards: "Sequence[ShardFile]", limit: int
-    ) -> None:
+    def __init__(self, origin: Folder, root: Path, shards: Sequence[ShardFile], limit: int) -> None:
         self._origin, self._root, self._limit = origin, root, limit
         self._shards = {shard.name: shard for shard in shards}
         largest = max(shard.bytes for shard in shards)
@@ -56,7 +51,7 @@ class ShardCache:
         return sum(shard.bytes for shard in self._shards.values()) <= self._limit
 
     def room_for(self, shards: int) -> bool:
-        """Whether so many shards stay at the same time."""
+        """Whether this many shards stay at the same time."""
         largest = max(shard.bytes for shard in self._shards.values())
         return self.holds_all or shards * largest <= self._limit
 
@@ -105,7 +100,7 @@ class ShardCache:
             path.unlink()
             taken -= stat.st_size
 
-    def _verified(self, shard: "ShardFile") -> Iterator[bytes]:
+    def _verified(self, shard: ShardFile) -> Iterator[bytes]:
         digest = hashlib.sha256()
         for part in self._parts(shard):
             digest.update(part)
@@ -116,7 +111,7 @@ class ShardCache:
                 f"run `python -m pipeline.verify` on {self._origin} and do what it says",
             )
 
-    def _parts(self, shard: "ShardFile") -> Iterator[bytes]:
+    def _parts(self, shard: ShardFile) -> Iterator[bytes]:
         def part(start: int) -> bytes:
             return self._origin.read(shard.name, start, min(_PART, shard.bytes - start))
 

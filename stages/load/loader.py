@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from stages.augmentation import AreaCrop, Augmentation, ScaleJitter
-from stages.dataset import Samples
 from stages.errors import PipelineError
 from stages.load import order
 from stages.load.augment.crops import training_crop
@@ -24,6 +23,7 @@ from stages.load.augment.draws import Draws
 from stages.load.buffers import Buffers, Handed
 from stages.load.decode import centre_square, decode, decode_jpeg, decode_on
 from stages.load.read_ahead import ReadAhead
+from stages.load.samples import Samples
 from stages.parallel import ALONE, Part, in_threads
 from stages.tasks.classification.protocols import Views
 

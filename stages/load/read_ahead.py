@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.dataset import Samples
+from stages.load.samples import Samples
 
 
 class ReadAhead:
@@ -34,7 +34,7 @@ class ReadAhead:
         self._pool: ThreadPoolExecutor | None = None
 
     def at(self, batch: int) -> None:
-        """Say that a batch is about to be made. Returns at once; what fails is met by who reads."""
+        """Say that a batch is about to be made. Returns at once; a failure is left to the reader."""
         start = int(np.searchsorted(self._first, batch, side="right"))
         if not self._room or start == len(self._shards) or start == self._asked:
             return

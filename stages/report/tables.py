@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.claim import Arm, PublishedEffect
-from stages.files import write_atomically
 from stages.ledger.entries import Entry, Ledger, published_effect
 from stages.ledger.verdict import LEVEL
 from stages.measurement import Measurement
+from stages.storage import write_atomically
 
 _TEXT, _NUMBER, _COUNT = pa.string(), pa.float64(), pa.int64()
 SCHEMA = pa.schema(

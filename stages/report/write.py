@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 import jinja2
 from markupsafe import Markup
 
-from stages.files import write_atomically
 from stages.ledger.entries import Entry, Ledger, published_effect
 from stages.measurement import (
     Measurement,
@@ -32,6 +31,7 @@ from stages.report.forest import draw_forest
 from stages.report.style import PALETTE
 from stages.report.tables import summary, write_ledger
 from stages.report.timeline import TOP5, draw_timeline
+from stages.storage import write_atomically
 
 COLUMNS = (
     "kind",  # published | reproduced

@@ -1,7 +1,8 @@
 """shard: from images as people hold them to WebDataset tars with a manifest.
 
-`plan` decides which sample goes where, `quality` what becomes of each file, `write` makes one shard,
-`statistics` looks at the pixels, and `stage` is the whole.
+`plan` decides which sample goes where, `quality` what becomes of each file and `boxes` of each box, `write`
+makes one shard, `statistics` looks at the pixels, and `stage` is the whole. `verify` looks afterwards whether
+all is still so, with `annotations` for labels, objects and captions.
 """
 
 from stages.shard.plan import SHARD_BYTES

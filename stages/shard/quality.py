@@ -14,10 +14,10 @@
 | PNG with a palette or transparency               | converted | png                    |
 | empty                                            | refused   | empty                  |
 | a web page                                       | refused   | HTML                   |
-| anything else that is no image                   | refused   | not an image           |
+| anything else that is not an image               | refused   | not an image           |
 | an image whose pixels end early or do not decode | refused   | truncated or damaged   |
 | one pixel wide or high                           | refused   | one pixel wide or high |
-| more pixels than `stages.load.image_file` decodes         | refused   | too large              |
+| more pixels than `image_file.MOST_PIXELS`        | refused   | too large              |
 | 16 bits or floating point                        | refused   | pixels of mode ...     |
 
 Kept means the original bytes. A turned image is not turned upright: nobody's training did, from Caffe to
@@ -29,6 +29,7 @@ plain JPEG decoder expects.
 Whether the pixels decode is found out only where there is reason to doubt it, that is, where the file
 does not close with its format's end marker; decoding everything would take ten times as long as the
 sharding. ``check_pixels`` does it all the same, and so does `stages.shard.verify` afterwards.
+`stages.shard.boxes` says what is noted of boxes.
 """
 
 import io
@@ -38,8 +39,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import ExifTags, Image
 
-import stages.load.image_file  # noqa: F401 - sets the limit of pixels
 from stages.dataset import Fate
+from stages.load.image_file import TooLargeError, read_header
 
 READABLE = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 CONVERTED_QUALITY = 95
@@ -53,7 +54,7 @@ _COLOUR = ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
 
 class RefusedError(Exception):
-    """A file that no sample can be made of; the message is the reason."""
+    """No sample can be made of a file; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -139,18 +140,14 @@ def _open(data: bytes) -> Image.Image:
     if not data:
         raise RefusedError("empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Pillow warns of is judged here
-            image = Image.open(io.BytesIO(data), formats=READABLE)
-    except Image.DecompressionBombError as error:
+        image = read_header(data, READABLE)
+    except TooLargeError as error:
         raise RefusedError("too large") from error
     except Exception as error:  # Pillow lets through whatever a malformed header has led to
         start = data[:256].lstrip().lower()
         raise RefusedError(
             "HTML" if start.startswith((b"<!doctype", b"<html")) else "not an image"
         ) from error
-    if image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0):
-        raise RefusedError("too large")
     if min(image.size) < SMALLEST_SIDE:
         raise RefusedError("one pixel wide or high")
     if image.mode not in _GREY + _COLOUR:

@@ -23,7 +23,7 @@ from stages.storage import Folder
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
-    """An image that was laid out: read from there, and told of as before."""
+    """An image that was laid out: read from there, and named after its source."""
 
     source: Location
     copy: Span
@@ -62,7 +62,7 @@ def spool(
     Args:
         folder: of the data set that is being made; what is there from an earlier run is used.
         tasks: of the shards.
-        run: who reads.
+        run: does the reading.
         progress: called with how many images are done, and of how many.
 
     Returns:

@@ -44,7 +44,7 @@ from stages.shard.write import WORK, ShardTask, read_rows, rows_name, write_shar
 from stages.sources import Source
 from stages.storage import Folder, open_folder
 
-# More refused files than this are no accident of a few images but a source that was damaged on its way.
+# More refused files than this are not a few bad images but a source that was damaged on its way here.
 MOST_REFUSED = 10
 MOST_REFUSED_SHARE = 0.001
 
@@ -70,8 +70,8 @@ def shard(
 ) -> DatasetInfo:
     """Write a source as a data set folder, or go on with one that was begun.
 
-    Called for a finished folder it makes anew the shards that are missing from it or were cut short, and
-    no others.
+    Called for a finished folder it rebuilds the shards that are missing from it or were cut short, and no
+    others.
 
     Args:
         source: from `stages.sources.open_source`.
@@ -80,7 +80,7 @@ def shard(
         shard_bytes: a shard is closed when its files reach this size in the source.
         resize: re-encode to a smaller size; by default the original bytes are kept.
         check_pixels: decode every image, and refuse what does not decode.
-        run: who writes the shards.
+        run: writes the shards.
         progress: called now and then with what is being done, how many images are done, and of how many.
 
     Returns:
@@ -98,11 +98,13 @@ def shard(
         with _alone_in(folder):
             _seal(folder)
     if folder.exists("dataset.json"):
+        version = read_info(folder).schema_version
+        identity = fingerprint(shards, resize, check_pixels, version)
         _repair(folder, identity, tasks, run, progress)
         return read_info(folder)
     if resize is None:  # else nobody knows how small the images become
         _check_room(folder, _missing(folder, tasks))
-    _begin(folder, identity)
+    _begin(folder, identity, lambda: fingerprint(shards, resize, check_pixels, schema_version=2))
     with _alone_in(folder):
         _write_missing(source, folder, tasks, run, progress)
         info = _describe(source, folder, identity, tasks, run, progress)
@@ -111,13 +113,21 @@ def shard(
     return info
 
 
-def _begin(folder: Folder, identity: str) -> None:
+def _begin(folder: Folder, identity: str, earlier: Callable[[], str]) -> None:
+    """Claim the folder; ``earlier`` gives the same plan's identity in schema 2."""
     if folder.exists(_PLAN):
-        if folder.read(_PLAN).decode() != identity:
+        begun = folder.read(_PLAN).decode()
+        if begun == identity:
+            return
+        if begun != earlier():
             raise PipelineError(
                 f"{folder} holds an unfinished data set of another source or made with other options",
                 "finish that one with its own command, name another folder, or delete it",
             )
+        # Rows of schema 2 lack what belongs in those of today, so every shard is written again.
+        with _alone_in(folder):
+            _remove_work(folder)
+            folder.write_atomic(_PLAN, identity.encode())
     elif folder.children():
         raise PipelineError(
             f"{folder} is not empty, and no data set was begun there",
@@ -203,8 +213,8 @@ def _stop(source: Source, folder: Folder, tasks: Sequence[ShardTask], limit: int
     folder.write_atomic("rejects.parquet", _parquet(refused))
     first = refused.slice(0, 1).to_pylist()[0]
     raise PipelineError(
-        f"{len(refused)} files of {source.name} are no usable images, more than the {limit} that are "
-        f"let pass: first {first['source']} ({first['reason']})",
+        f"{len(refused)} files of {source.name} are not usable images, more than the {limit} that are "
+        f"tolerated: first {first['source']} ({first['reason']})",
         f"see {folder}/rejects.parquet for all of them; fetch the source again, delete {folder}, and run "
         f"the same command",
     )
@@ -250,6 +260,7 @@ def _describe(
         shards=files,
         classes=source.classes,
         statistics=statistics,
+        labelled=source.labelled,
     )
 
 
@@ -267,12 +278,27 @@ def _resizing(resize: Resize | None, rows: pa.Table) -> Resizing | None:
 
 
 def content_digest(manifest: pa.Table) -> str:
-    """Twelve digits that name the content whatever the order and the shards: every key, label and image."""
+    """Twelve digits that name the content whatever the order and the shards: every key, label and image.
+
+    They are in the names of runs, so that a data set must keep them. A sample that has a label is what it
+    always was, an image and its label: a classifier trained on it stays the same whether or not somebody puts
+    boxes or captions beside the archives. A sample without one is identified by its objects and
+    captions as well, for they are all that can be learnt from it.
+    """
     columns = (manifest[name].to_pylist() for name in ("split", "key", "label", "sha256"))
+    annotated = iter(_annotations(manifest.filter(pc.field("label").is_null())))
     lines = sorted(
-        f"{split} {key} {label} {sha}\n" for split, key, label, sha in zip(*columns, strict=True)
+        f"{split} {key} {next(annotated) if label is None else label} {sha}\n"
+        for split, key, label, sha in zip(*columns, strict=True)
     )
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
+
+
+def _annotations(rows: pa.Table) -> Iterator[str]:
+    for row in rows.select(["objects", "captions"]).to_pylist():
+        # A damaged manifest may lack them, and is to have another digest rather than none.
+        objects = [list(found.values()) for found in row["objects"] or () if found is not None]
+        yield json.dumps([objects, row["captions"]])
 
 
 def _parquet(table: pa.Table) -> bytes:
@@ -296,7 +322,7 @@ def timm_info(name: str, files: Sequence[ShardFile]) -> bytes:
 
 
 def _seal(folder: Folder) -> None:
-    """Remove what is only of use on the way, and give ``dataset.json`` its name."""
+    """Remove what was only needed on the way, and give ``dataset.json`` its name."""
     _remove_work(folder)
     if folder.path is not None:
         (folder.path / _SEALED).rename(folder.path / "dataset.json")
@@ -316,7 +342,7 @@ def _remove_work(folder: Folder) -> None:
 def _repair(
     folder: Folder, identity: str, tasks: Sequence[ShardTask], run: Runner, progress: Progress
 ) -> None:
-    """Make the shards anew that are missing from a finished data set, or not of their size."""
+    """Rebuild the shards that are missing from a finished data set, or not of their size."""
     info = read_info(folder)
     if info.plan != identity:
         raise PipelineError(
@@ -333,7 +359,7 @@ def _repair(
                 folder.remove(written.name)
                 raise PipelineError(
                     f"{written.name} does not come out as it was: the source's files have changed",
-                    f"delete {folder} and run the same command; it is made anew",
+                    f"delete {folder} and run the same command, which rebuilds it",
                 )
             progress("missing shards", done, len(missing))
         _remove_work(folder)

@@ -1,7 +1,7 @@
 """verify: is a data set still what `stages.shard` made, byte for byte, and does every image decode?
 
 Each finding names what is wrong and what to do about it. A shard that is missing or damaged is deleted and
-made anew, alone, by the command that made the data set.
+rebuilt, alone, by the command that made the data set.
 """
 
 import hashlib
@@ -17,9 +17,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stages.dataset import MANIFEST_SCHEMA, REJECTS_SCHEMA, DatasetInfo, ShardFile, read_info
+from stages.dataset import (
+    REJECTS_SCHEMA,
+    SCHEMA_VERSION,
+    DatasetInfo,
+    ShardFile,
+    manifest_schema,
+    read_info,
+    upgraded,
+)
 from stages.errors import PipelineError
 from stages.parallel import Runner, alone
+from stages.shard.annotations import check_annotations
+from stages.shard.finding import MAKE_AGAIN, MAKE_SHARD, Finding
 from stages.shard.quality import RefusedError, prepare
 from stages.shard.stage import content_digest, timm_info
 from stages.shard.write import BLOCK, tar_sample
@@ -27,7 +37,7 @@ from stages.sources.numbered import UNCHECKED
 from stages.storage import Folder, open_folder
 
 # Over the lines "synset" of the 1000 classes in the order of the synsets: the one order in which a label
-# means what it means to everybody else. Most forms know no more of a class.
+# means what it means to everybody else. Most forms know nothing else of a class.
 ILSVRC_CLASSES = 1000
 ILSVRC_SYNSETS_SHA256 = "70002b0ff5de60a3a17a82dbfcff291931f96225ddf941ad2e182fc39e183d15"
 # Over the lines "synset ILSVRC2012_ID" in the same order, from the devkit's meta.mat.
@@ -36,31 +46,6 @@ ILSVRC_VAL_EACH = 50
 ILSVRC_TRAIN_EACH = range(732, 1301)
 
 _BESIDE = {"dataset.json", "manifest.parquet", "rejects.parquet", "mean_image.npy", "_info.json"}
-_MAKE_ANEW = (
-    "delete the data set's folder and make it again with `python -m pipeline.shard SRC DEST`"
-)
-_MAKE_SHARD = (
-    "delete the shard and run the `python -m pipeline.shard SRC DEST` that made the data set: "
-    "only what is missing is made"
-)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong.
-
-    Attributes:
-        file: name in the data set's folder.
-        problem: what is wrong with it.
-        fix: what to do.
-    """
-
-    file: str
-    problem: str
-    fix: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.problem}\n  fix: {self.fix}"
 
 
 def verify(
@@ -69,14 +54,16 @@ def verify(
     decode: bool = True,
     run: Runner = alone,
     progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> list[Finding]:
     """Check a data set against its own description.
 
     Args:
         root: path or URL of the folder.
         decode: decode every image.
-        run: who checks the shards.
+        run: checks the shards.
         progress: called now and then with what is being done, how many images are done, and of how many.
+        note: called with a sentence about what is odd and may stay.
 
     Returns:
         What is wrong, in no particular order of weight; empty where all is well.
@@ -89,7 +76,7 @@ def verify(
     findings = [*_folder(folder, info), *_classes(info), *_beside(folder, info)]
     tables: list[pa.Table] = []
     for name, schema in (
-        ("manifest.parquet", MANIFEST_SCHEMA),
+        ("manifest.parquet", manifest_schema(info.schema_version)),
         ("rejects.parquet", REJECTS_SCHEMA),
     ):
         if folder.exists(name):
@@ -100,7 +87,10 @@ def verify(
     if len(tables) < 2:
         return findings  # of the shards nothing can be said without them
     manifest, rejects = tables
+    if info.schema_version < SCHEMA_VERSION:
+        manifest = upgraded(manifest).select(manifest_schema(SCHEMA_VERSION).names)
     findings += [*_manifest(folder, info, manifest), *_counts(info, manifest, rejects)]
+    findings += check_annotations(info, manifest, note)
     present = folder.list()
     known = {file.sha256: file.name for file in info.shards}
     tasks = [
@@ -120,9 +110,9 @@ def _folder(folder: Folder, info: DatasetInfo) -> Iterator[Finding]:
     present = folder.list()
     shards = {file.name for file in info.shards}
     for name in sorted(shards - present.keys()):
-        yield Finding(name, "is missing", _MAKE_SHARD)
+        yield Finding(name, "is missing", MAKE_SHARD)
     for name in sorted(_BESIDE - present.keys()):
-        yield Finding(name, "is missing", _MAKE_ANEW)
+        yield Finding(name, "is missing", MAKE_AGAIN)
     for name in sorted(present.keys() - shards - _BESIDE):
         yield Finding(name, "does not belong to the data set", "move it elsewhere, or delete it")
 
@@ -131,25 +121,25 @@ def _classes(info: DatasetInfo) -> Iterator[Finding]:
     synsets = [item.synset for item in info.classes]
     if synsets != sorted(set(synsets)):
         yield Finding(
-            "dataset.json", "its classes are not in the order of their synsets", _MAKE_ANEW
+            "dataset.json", "its classes are not in the order of their synsets", MAKE_AGAIN
         )
     numbers = [item.ilsvrc_id for item in info.classes if item.ilsvrc_id is not None]
     digest = _digest(f"{item.synset} {item.ilsvrc_id}" for item in info.classes)
     if len(set(numbers)) < len(numbers) or not set(numbers) <= set(range(1, ILSVRC_CLASSES + 1)):
-        yield Finding("dataset.json", "its ILSVRC2012_IDs are not those of a devkit", _MAKE_ANEW)
+        yield Finding("dataset.json", "its ILSVRC2012_IDs are not those of a devkit", MAKE_AGAIN)
     elif len(numbers) == ILSVRC_CLASSES and digest != ILSVRC_NUMBERS_SHA256:
         yield Finding(
             "dataset.json",
             "its 1000 classes are not ILSVRC-2012's, or not with the devkit's numbers: labels mean "
             "something else than elsewhere",
-            "put the official devkit beside the archives, and make the data set anew",
+            "put the official devkit beside the archives, and make the data set again",
         )
     if info.source.endswith(UNCHECKED):
         yield Finding(
             "dataset.json",
             "its labels are numbers of the source whose order nothing confirms: they may mean something "
             "else than elsewhere",
-            "make it anew from files whose names hold their synset (n01440764_10026.JPEG) or from a "
+            "make it again from files whose names hold their synset (n01440764_10026.JPEG) or from a "
             "folder a class; where the order is known to be right it may be used",
         )
 
@@ -157,9 +147,10 @@ def _classes(info: DatasetInfo) -> Iterator[Finding]:
 def is_ilsvrc(info: DatasetInfo) -> bool:
     """Whether the classes are ILSVRC-2012's 1000, in the order that everybody uses.
 
-    Their ILSVRC2012_IDs need not be known: only the devkit tells them.
+    Their ILSVRC2012_IDs need not be known: only the devkit has them.
     """
-    return _digest(item.synset for item in info.classes) == ILSVRC_SYNSETS_SHA256
+    synsets = _digest(item.synset for item in info.classes)
+    return info.labelled and synsets == ILSVRC_SYNSETS_SHA256
 
 
 def _digest(lines: Iterable[str]) -> str:
@@ -171,7 +162,7 @@ def _beside(folder: Folder, info: DatasetInfo) -> Iterator[Finding]:
         info.name, info.shards
     ):
         yield Finding(
-            "_info.json", "does not describe these shards: timm would misread them", _MAKE_ANEW
+            "_info.json", "does not describe these shards: timm would misread them", MAKE_AGAIN
         )
     if folder.exists("mean_image.npy"):
         try:
@@ -180,37 +171,37 @@ def _beside(folder: Folder, info: DatasetInfo) -> Iterator[Finding]:
         except (ValueError, EOFError):
             sound = False
         if not sound:
-            yield Finding("mean_image.npy", "is not the mean image of this data set", _MAKE_ANEW)
+            yield Finding("mean_image.npy", "is not the mean image of this data set", MAKE_AGAIN)
 
 
 def _table(folder: Folder, name: str, schema: pa.Schema) -> pa.Table:
     try:
         table = pq.read_table(io.BytesIO(folder.read(name)))
     except pa.ArrowException as error:
-        raise PipelineError(f"cannot be read: {error}", _MAKE_ANEW) from error
+        raise PipelineError(f"cannot be read: {error}", MAKE_AGAIN) from error
     if table.schema != schema:
-        raise PipelineError("has other columns than a data set's", _MAKE_ANEW)
+        raise PipelineError("has other columns than a data set's", MAKE_AGAIN)
     return table
 
 
 def _manifest(folder: Folder, info: DatasetInfo, manifest: pa.Table) -> Iterator[Finding]:
     name = "manifest.parquet"
     if hashlib.sha256(folder.read(name)).hexdigest() != info.manifest_sha256:
-        yield Finding(name, "is not the one that was written with the data set", _MAKE_ANEW)
+        yield Finding(name, "is not the one that was written with the data set", MAKE_AGAIN)
     if content_digest(manifest) != info.digest:
-        yield Finding(name, f"does not describe the data set {info.digest}", _MAKE_ANEW)
+        yield Finding(name, f"does not describe the data set {info.digest}", MAKE_AGAIN)
     synsets = {label: item.synset for label, item in enumerate(info.classes)}
     labels, named = manifest["label"].to_pylist(), manifest["synset"].to_pylist()
     wrong = sum(synsets.get(label) != synset for label, synset in zip(labels, named, strict=True))
     if wrong:
         yield Finding(
-            name, f"gives {wrong:,} samples a label that is not their synset's", _MAKE_ANEW
+            name, f"gives {wrong:,} samples a label that is not their synset's", MAKE_AGAIN
         )
     keys = Counter(zip(manifest["split"].to_pylist(), manifest["key"].to_pylist(), strict=True))
     twice = [key for (_, key), count in keys.items() if count > 1]
     if twice:
         yield Finding(
-            name, f"holds {len(twice):,} keys more than once, first {twice[0]}", _MAKE_ANEW
+            name, f"holds {len(twice):,} keys more than once, first {twice[0]}", MAKE_AGAIN
         )
 
 
@@ -221,14 +212,16 @@ def _counts(info: DatasetInfo, manifest: pa.Table, rejects: pa.Table) -> Iterato
             yield Finding(
                 "manifest.parquet",
                 f"has {counted[split]:,} {split} images and dataset.json says {count:,}",
-                _MAKE_ANEW,
+                MAKE_AGAIN,
             )
     if len(rejects) != info.fates["refused"]:
         yield Finding(
             "rejects.parquet",
             f"lists {len(rejects):,} files and dataset.json says {info.fates['refused']:,}",
-            _MAKE_ANEW,
+            MAKE_AGAIN,
         )
+    if not info.labelled:
+        return  # classes are counted in images
     each = Counter(zip(manifest["split"].to_pylist(), manifest["label"].to_pylist(), strict=True))
     for label, item in enumerate(info.classes):
         if not each["train", label]:
@@ -273,7 +266,7 @@ def _check_shard(task: _Task) -> tuple[int, list[Finding]]:
     data = task.folder.read(file.name)
     problem = _damage(task, data, rows)
     if problem is not None:
-        return len(rows), [Finding(file.name, problem, _MAKE_SHARD)]
+        return len(rows), [Finding(file.name, problem, MAKE_SHARD)]
     strangers = list(_strangers(data, rows))
     if strangers or len(rows) != file.samples:
         first = f", first {strangers[0]}" if strangers else ""
@@ -281,14 +274,14 @@ def _check_shard(task: _Task) -> tuple[int, list[Finding]]:
             f"holds {file.samples:,} samples, of which manifest.parquet describes "
             f"{len(rows) - len(strangers):,} rightly{first}"
         )
-        return len(rows), [Finding("manifest.parquet", f"{file.name} {problem}", _MAKE_ANEW)]
+        return len(rows), [Finding("manifest.parquet", f"{file.name} {problem}", MAKE_AGAIN)]
     if not task.decode:
         return len(rows), []
     return len(rows), [
         Finding(
             file.name,
             f"{row['key']} (from {row['source']}) does not decode: {reason}",
-            "fetch the source again; if its own file is damaged, make the data set anew with "
+            "fetch the source again; if its own file is damaged, make the data set again with "
             "--check-pixels, which refuses it",
         )
         for row in rows

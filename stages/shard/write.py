@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow.json
 
 from stages.dataset import MANIFEST_SCHEMA, REJECTS_SCHEMA, ShardFile
 from stages.errors import PipelineError
+from stages.shard.boxes import noted, scaled
 from stages.shard.plan import PlannedSample, PlannedShard
 from stages.shard.quality import RefusedError, Resize, Stored, prepare
 from stages.storage import Folder
@@ -20,7 +21,7 @@ from stages.storage import Folder
 # Files of a run that is under way; gone when the data set is finished.
 WORK = "_work"
 
-# Every 16th image of a shard tells what re-encoding cost.
+# What re-encoding costs is measured on every 16th image of a shard.
 MEASURED_EVERY = 16
 
 BLOCK, RECORD = tarfile.BLOCKSIZE, tarfile.RECORDSIZE
@@ -80,7 +81,7 @@ def read_rows(folder: Folder, shard: PlannedShard) -> tuple[pa.Table, ShardFile]
     except (ValueError, TypeError) as error:  # Arrow's errors of content are ValueErrors
         raise PipelineError(
             f"{folder}/{name} is damaged: {error}",
-            "delete it and run the same command again: its shard is made anew",
+            "delete it and run the same command again: its shard is rebuilt",
         ) from error
     return table, file
 
@@ -88,7 +89,7 @@ def read_rows(folder: Folder, shard: PlannedShard) -> tuple[pa.Table, ShardFile]
 class _Tar:
     """A tar that is made while it is read, so that no more of it than an image is in memory.
 
-    tarfile spends longer on a small member's header than the member takes to copy, and tells no offsets.
+    tarfile spends longer on a small member's header than the member takes to copy, and reports no offsets.
 
     Attributes:
         rows: of the samples and the refused files so far, in the columns of `_ROWS_SCHEMA`, as lines of
@@ -100,6 +101,7 @@ class _Tar:
 
     def __init__(self, task: ShardTask) -> None:
         self._task = task
+        self._labels = {synset: label for label, synset in enumerate(task.shard.synsets)}
         self._sha256 = hashlib.sha256()
         self.rows: list[str] = []
         self.samples = self.bytes = 0
@@ -129,7 +131,8 @@ class _Tar:
             except RefusedError as refused:
                 self._add_row(sample, _refusal(data, str(refused)))
                 continue
-            self._add_row(sample, _sample(sample, data, stored, offset=self.bytes + BLOCK))
+            found = _sample(data, stored, offset=self.bytes + BLOCK)
+            self._add_row(sample, found | _annotated(sample, stored, self._labels))
             self.samples += 1
             yield from tar_sample(sample.image.key, stored.format, stored.data, sample.label)
         yield bytes(2 * BLOCK + -(self.bytes + 2 * BLOCK) % RECORD)
@@ -147,8 +150,7 @@ class _Tar:
         self.rows.append(json.dumps(common | outcome))
 
 
-def _sample(sample: PlannedSample, data: bytes, stored: Stored, offset: int) -> dict[str, Any]:
-    across, down = stored.scale
+def _sample(data: bytes, stored: Stored, offset: int) -> dict[str, Any]:
     sha256 = hashlib.sha256(stored.data).hexdigest()
     return {
         "offset": offset,
@@ -157,20 +159,24 @@ def _sample(sample: PlannedSample, data: bytes, stored: Stored, offset: int) -> 
         "height": stored.height,
         "format": stored.format,
         "mode": stored.mode,
-        "boxes": [
-            {
-                "xmin": box.xmin * across,
-                "ymin": box.ymin * down,
-                "xmax": box.xmax * across,
-                "ymax": box.ymax * down,
-            }
-            for box in sample.image.boxes
-        ],
         "fate": stored.fate,
-        "flags": stored.flags,
         "sha256": sha256,
         "original_sha256": None if stored.fate == "kept" else hashlib.sha256(data).hexdigest(),
         "psnr": stored.psnr,
+    }
+
+
+def _annotated(sample: PlannedSample, stored: Stored, labels: Mapping[str, int]) -> dict[str, Any]:
+    """What is known of the image; `stages.sources` has counted the objects of other classes."""
+    objects = [found for found in sample.image.objects if found.synset in labels]
+    boxes = [scaled(found.box, *stored.scale) for found in objects]
+    return {
+        "objects": [
+            {"label": labels[found.synset], **asdict(box), "difficult": found.difficult}
+            for found, box in zip(objects, boxes, strict=True)
+        ],
+        "captions": sample.image.captions,
+        "flags": sorted({*stored.flags, *noted(boxes, stored.width, stored.height)}),
     }
 
 
@@ -182,8 +188,10 @@ def _refusal(data: bytes, reason: str) -> dict[str, Any]:
     }
 
 
-def tar_sample(key: str, format: str, image: bytes, label: int) -> tuple[bytes, bytes, bytes]:
-    """A sample's two members, the image and its label: what comes before the image, it, and what follows.
+def tar_sample(
+    key: str, format: str, image: bytes, label: int | None
+) -> tuple[bytes, bytes, bytes]:
+    """A sample's members, the image and its label: what comes before the image, it, and what follows.
 
     Everything but names, sizes and content is constant, so that equal samples make equal tars.
 
@@ -191,12 +199,15 @@ def tar_sample(key: str, format: str, image: bytes, label: int) -> tuple[bytes, 
         key: both members' name, short of its extension; `stages.sources` sees that it fits.
         format: of the image, JPEG or PNG.
         image: encoded.
-        label: becomes a text of digits.
+        label: becomes a text of digits; without one there is no second member. Objects and captions are
+            in the manifest alone.
     """
-    text = str(label).encode()
     extension = "png" if format == "PNG" else "jpg"
-    follows = bytes(-len(image) % BLOCK), _header(f"{key}.cls", len(text)), text.ljust(BLOCK, b"\0")
-    return _header(f"{key}.{extension}", len(image)), image, b"".join(follows)
+    follows = bytes(-len(image) % BLOCK)
+    if label is not None:
+        text = str(label).encode()
+        follows += _header(f"{key}.cls", len(text)) + text.ljust(BLOCK, b"\0")
+    return _header(f"{key}.{extension}", len(image)), image, follows
 
 
 def _header(name: str, size: int) -> bytes:

@@ -1,17 +1,23 @@
 """The official archives of ILSVRC-2012, as they were downloaded.
 
 The train archive is a tar of one tar a synset; an image in it is an absolute span of the outer file, so
-nested tars are read in place and nothing is unpacked. Boxes are taken from the ``bbox`` archives where
-they lie beside the images.
+nested tars are read in place and nothing is unpacked. Objects are taken from the ``bbox`` archives and
+captions from ``captions.json`` (which the embedded images have) where they lie beside the images.
 """
 
 import re
 import tarfile
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from stages.dataset import ImageClass
+from stages.dataset import ImageClass, Split
 from stages.errors import PipelineError
-from stages.sources.boxes import Boxes, boxes_in_archive
+from stages.sources.annotations import (
+    Objects,
+    captions_beside,
+    objects_in_archive,
+    of_class,
+)
 from stages.sources.classes import CLASSES, DEVKIT, classes_in, devkit_member
 from stages.sources.locations import Span
 from stages.sources.source import FETCH_AGAIN, Layout, Source, SourceImage, make_source
@@ -52,23 +58,35 @@ def _check(folder: Folder) -> None:
 def _read(folder: Folder) -> Source:
     by_id = {item.ilsvrc_id: item for item in classes_in(folder)}
     by_synset = {item.synset: item for item in by_id.values()}
-    boxes: Boxes = {}
+    annotated = _Annotated({}, captions_beside(folder))
     for name in folder.children():
         if _BOXES.fullmatch(name):
-            boxes |= boxes_in_archive(folder, name)
-    train = tuple(_train_images(folder, boxes))
-    unknown = {image.synset for image in train} - by_synset.keys()
+            annotated.objects.update(objects_in_archive(folder, name))
+    train = tuple(_train_images(folder, annotated))
+    unknown = {str(image.synset) for image in train} - by_synset.keys()
     if unknown:
         raise PipelineError(
             f"{TRAIN_ARCHIVE} has {len(unknown)} synsets that the class list lacks, "
             f"first {min(unknown)}",
             f"put the {DEVKIT} or {CLASSES} that belongs to these archives beside them",
         )
-    val = tuple(_val_images(folder, by_id, boxes))
+    val = tuple(_val_images(folder, by_id, annotated))
     return make_source(folder, LAYOUT.form, train + val, by_synset)
 
 
-def _train_images(folder: Folder, boxes: Boxes) -> Iterator[SourceImage]:
+class _Annotated(NamedTuple):
+    """What lies beside the images about them: objects by key, captions by file name."""
+
+    objects: dict[str, Objects]
+    captions: dict[str, tuple[str, ...]]
+
+    def image(self, split: Split, synset: str, name: str, location: Span) -> SourceImage:
+        """An image with what is known of it."""
+        objects = of_class(self.objects.get(name.removesuffix(".JPEG"), ()), synset)
+        return SourceImage(split, synset, name, location, objects, self.captions.get(name, ()))
+
+
+def _train_images(folder: Folder, annotated: _Annotated) -> Iterator[SourceImage]:
     where = f"{folder}/{TRAIN_ARCHIVE}"
     with open_tar(folder, TRAIN_ARCHIVE) as outer:
         for synset_tar in files(outer, where):
@@ -87,17 +105,12 @@ def _train_images(folder: Folder, boxes: Boxes) -> Iterator[SourceImage]:
                             _GIVE,
                         )
                     offset = synset_tar.offset_data + member.offset_data
-                    yield SourceImage(
-                        "train",
-                        match[1],
-                        member.name,
-                        Span(folder, TRAIN_ARCHIVE, offset, member.size),
-                        boxes.get(member.name.removesuffix(".JPEG"), ()),
-                    )
+                    location = Span(folder, TRAIN_ARCHIVE, offset, member.size)
+                    yield annotated.image("train", match[1], member.name, location)
 
 
 def _val_images(
-    folder: Folder, by_id: dict[int | None, ImageClass], boxes: Boxes
+    folder: Folder, by_id: dict[int | None, ImageClass], annotated: _Annotated
 ) -> Iterator[SourceImage]:
     where = f"{folder}/{VAL_ARCHIVE}"
     with open_tar(folder, VAL_ARCHIVE) as archive:
@@ -113,13 +126,8 @@ def _val_images(
                 f"the ground truth names class {ilsvrc_id}, which the class list lacks",
                 "the class list and the ground truth must be of one set",
             )
-        yield SourceImage(
-            "val",
-            by_id[ilsvrc_id].synset,
-            member.name,
-            Span(folder, VAL_ARCHIVE, member.offset_data, member.size),
-            boxes.get(member.name.removesuffix(".JPEG"), ()),
-        )
+        location = Span(folder, VAL_ARCHIVE, member.offset_data, member.size)
+        yield annotated.image("val", by_id[ilsvrc_id].synset, member.name, location)
 
 
 def _ground_truth(folder: Folder, members: list[tarfile.TarInfo]) -> list[int]:

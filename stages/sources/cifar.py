@@ -81,7 +81,7 @@ def _images(
         content, record = folder.read(file), leading + PIXELS
         if not content or len(content) % record:
             raise PipelineError(
-                f"{folder}/{file} has {len(content):,} bytes, no multiple of a record's {record}",
+                f"{folder}/{file} has {len(content):,} bytes, not a multiple of a record's {record}",
                 FETCH_AGAIN,
             )
         for start in range(0, len(content), record):

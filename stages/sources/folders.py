@@ -64,7 +64,7 @@ def _read(folder: Folder) -> Source:
             if name.rstrip("/") not in filled:
                 raise PipelineError(
                     f"{folder}/{split}/{name} is empty",
-                    "copy its images again: without them all later classes would be numbered anew",
+                    "copy its images again: without them all later classes would get other numbers",
                 )
     return make_source(folder, LAYOUT.form, _images(str(folder), found), known_classes(folder))
 
@@ -112,7 +112,7 @@ def _images(where: str, found: Mapping[str, Location]) -> Iterator[SourceImage]:
         if len(parts) != 3 or ".." in parts:
             raise PipelineError(
                 f"{where} holds {path!r}, which is not SPLIT/CLASS/IMAGE",
-                "move images into the folder of their class; there are no folders in a class's folder",
+                "move images into the folder of their class, which has no folders of its own",
             )
         if not parts[1].isprintable() or not is_image(path):
             raise PipelineError(

@@ -3,9 +3,9 @@
 import csv
 import io
 
-from stages.dataset import Box, ImageClass
+from stages.dataset import ImageClass
 from stages.errors import PipelineError
-from stages.sources.boxes import Boxes, parse_boxes
+from stages.sources.annotations import Objects, make_box, of_class, parse_objects
 from stages.sources.classes import known_classes
 from stages.sources.locations import WholeFile
 from stages.sources.source import (
@@ -13,6 +13,7 @@ from stages.sources.source import (
     Layout,
     Source,
     SourceImage,
+    SourceObject,
     image_name,
     make_source,
 )
@@ -44,7 +45,7 @@ def _check(folder: Folder) -> None:
 def _read(folder: Folder) -> Source:
     words = _words(folder)
     val = _solution(folder, VAL_LABELS)
-    train_boxes = _train_boxes(folder)
+    train_objects = _train_objects(folder)
     images = []
     for file, size in folder.list(f"{IMAGES}/train").items():
         parts = file.removeprefix(f"{IMAGES}/train/").split("/")
@@ -54,8 +55,8 @@ def _read(folder: Folder) -> Source:
                 "unpack the zip again into an empty folder",
             )
         name, stem = image_name(file, parts[0]), parts[1].rsplit(".", 1)[0]
-        boxes = train_boxes.get(stem, ())
-        images.append(SourceImage("train", parts[0], name, WholeFile(folder, file, size), boxes))
+        objects = of_class(train_objects.get(stem, ()), parts[0])
+        images.append(SourceImage("train", parts[0], name, WholeFile(folder, file, size), objects))
     val_files = folder.list(f"{IMAGES}/val")
     if len(val_files) < len(val):
         raise PipelineError(
@@ -66,25 +67,25 @@ def _read(folder: Folder) -> Source:
         stem = file.rsplit("/", 1)[-1].rsplit(".", 1)[0]
         if stem not in val:
             raise PipelineError(f"{VAL_LABELS} has no line for {file}", FETCH_AGAIN)
-        synset, boxes = val[stem]
+        synset, objects = val[stem]
         images.append(
-            SourceImage("val", synset, image_name(file), WholeFile(folder, file, size), boxes)
+            SourceImage("val", synset, image_name(file), WholeFile(folder, file, size), objects)
         )
     return make_source(folder, LAYOUT.form, images, known_classes(folder) or words)
 
 
-def _train_boxes(folder: Folder) -> Boxes:
+def _train_objects(folder: Folder) -> dict[str, Objects]:
     """From the one CSV file, or where it was left out from the half a million XML files."""
     if folder.exists(TRAIN_BOXES):
-        return {name: boxes for name, (_, boxes) in _solution(folder, TRAIN_BOXES).items()}
+        return {name: objects for name, (_, objects) in _solution(folder, TRAIN_BOXES).items()}
     return {
-        file.rsplit("/", 1)[-1].removesuffix(".xml"): parse_boxes(folder.read(file), file)
+        file.rsplit("/", 1)[-1].removesuffix(".xml"): parse_objects(folder.read(file), file)
         for file in folder.list(f"{ANNOTATIONS}/train")
     }
 
 
-def _solution(folder: Folder, name: str) -> dict[str, tuple[str, tuple[Box, ...]]]:
-    """Class and boxes by image, of lines like ``ILSVRC2012_val_00000001,n01751748 111 108 230 365``."""
+def _solution(folder: Folder, name: str) -> dict[str, tuple[str, Objects]]:
+    """Class and objects by image, of lines like ``ILSVRC2012_val_00000001,n01751748 111 108 230 365``."""
     try:
         rows = csv.DictReader(io.StringIO(folder.read(name).decode()))
         return {row["ImageId"]: _prediction(row["PredictionString"].split()) for row in rows}
@@ -94,9 +95,14 @@ def _solution(folder: Folder, name: str) -> dict[str, tuple[str, tuple[Box, ...]
         ) from error
 
 
-def _prediction(words: list[str]) -> tuple[str, tuple[Box, ...]]:
-    boxes = (Box(*map(int, words[i + 1 : i + 5])) for i in range(0, len(words), 5))
-    return words[0], tuple(boxes)
+def _prediction(words: list[str]) -> tuple[str, Objects]:
+    # Each object's class and corners; the first one's class is the image's.
+    groups = [words[i : i + 5] for i in range(0, len(words), 5)]
+    if any(len(group) != 5 for group in groups):
+        raise ValueError("a box has not four corners")
+    return words[0], tuple(
+        SourceObject(synset, make_box(map(int, corners))) for synset, *corners in groups
+    )
 
 
 def _words(folder: Folder) -> dict[str, ImageClass]:

@@ -149,7 +149,7 @@ def unpacked(folder: Folder, file: str, limit: int = 256 << 20) -> bytes:
             data = content.read(limit + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise PipelineError(
-            f"{folder}/{file} is truncated or no gzip file: {error}", "fetch it again"
+            f"{folder}/{file} is truncated or not a gzip file: {error}", "fetch it again"
         ) from error
     if len(data) > limit:
         raise PipelineError(
@@ -170,7 +170,7 @@ def parquet_file(folder: Folder, file: str, process: int) -> pq.ParquetFile:
         opened = pq.ParquetFile(folder.open_input(file))
     except (pa.ArrowException, OSError) as error:
         raise PipelineError(
-            f"{folder}/{file} is truncated or no Parquet file: {error}", "fetch it again"
+            f"{folder}/{file} is truncated or not a Parquet file: {error}", "fetch it again"
         ) from error
     meta = opened.metadata
     largest = max(

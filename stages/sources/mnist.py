@@ -70,7 +70,7 @@ def _idx(folder: Folder, file: str, dimensions: int) -> tuple[tuple[int, ...], b
     header = 4 + 4 * dimensions
     if len(content) < header or content[:4] != bytes([0, 0, _UBYTE, dimensions]):
         raise PipelineError(
-            f"{folder}/{file} is no idx file of unsigned bytes in {dimensions} dimensions",
+            f"{folder}/{file} is not an idx file of unsigned bytes in {dimensions} dimensions",
             FETCH_AGAIN,
         )
     shape = struct.unpack(f">{dimensions}I", content[4:header])

@@ -1,7 +1,7 @@
 """Sources whose labels are numbers already: Parquet and WebDataset.
 
 A number says nothing of the order it was counted in, and ILSVRC has two. So it is checked against the
-synsets that the images' names tell; where they tell none, the source's own order is kept and that is said.
+synsets in the images' names; where there are none, the source's own order is kept and the form says so.
 """
 
 import re
@@ -50,7 +50,7 @@ def numbered_source(
     for image in images:
         if image.label < 0:
             raise PipelineError(
-                f"{image.path!r} in {folder} has the label {image.label}, that is none",
+                f"{image.path!r} in {folder} has the label {image.label}, which is not a class",
                 "take the unlabelled images (ILSVRC's test split) out of train and val",
             )
         synsets.setdefault(image.label, set()).update(_SYNSET.findall(image.path))
@@ -77,7 +77,7 @@ def _in_sorted_order(folder: Folder, synsets: Mapping[int, set[str]]) -> bool:
 
     Args:
         folder: the source, for the error's text.
-        synsets: by label, those that the names of its images tell.
+        synsets: by label, those in the names of its images.
 
     Returns:
         True if every label has one synset and their order is the labels'; False if a label has none, for

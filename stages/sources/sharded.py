@@ -1,19 +1,16 @@
-"""A data set that `stages.shard` wrote, to be sharded anew: in another size, say, or in another order."""
-
-import io
+"""A data set that `stages.shard` wrote, to be sharded again: in another size, say, or in another order."""
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from stages.dataset import Box, read_info
+from stages.dataset import CORNERS, Box, read_info, read_manifest
 from stages.errors import PipelineError
 from stages.sources.locations import Span
 from stages.sources.numbered import UNCHECKED
-from stages.sources.source import Layout, Source, SourceImage, make_source
+from stages.sources.source import Layout, Source, SourceImage, SourceObject, make_source
 from stages.storage import Folder
 
 MANIFEST = "manifest.parquet"
-_COLUMNS = ["key", "split", "synset", "shard", "offset", "size", "format"]
+_COLUMNS = ["key", "split", "synset", "shard", "offset", "size", "format", "objects", "captions"]
 
 
 def _found(folder: Folder) -> bool:
@@ -27,28 +24,41 @@ def _check(folder: Folder) -> None:
 
 def _read(folder: Folder) -> Source:
     info = read_info(folder)
-    classes = {item.synset: item for item in info.classes}
+    synsets = [item.synset for item in info.classes]
     try:
-        manifest = pq.ParquetFile(io.BytesIO(folder.read(MANIFEST)))
-        boxed = ["boxes"] if "boxes" in manifest.schema_arrow.names else []
-        rows = manifest.read(columns=_COLUMNS + boxed).to_pylist()
-    except pa.ArrowException as error:
+        rows = read_manifest(folder.read(MANIFEST), _COLUMNS).to_pylist()
+        images = [
+            SourceImage(
+                row["split"],
+                row["synset"],
+                f"{row['key']}.{row['format']}",
+                Span(folder, row["shard"], row["offset"], row["size"]),
+                tuple(
+                    SourceObject(
+                        synsets[found["label"]],
+                        Box(*(found[corner] for corner in CORNERS)),
+                        found["difficult"],
+                    )
+                    for found in row["objects"] or ()
+                ),
+                tuple(row["captions"] or ()),
+            )
+            for row in rows
+        ]
+    except (pa.ArrowException, IndexError, TypeError) as error:
         raise PipelineError(
             f"{folder}/{MANIFEST} is damaged: {error}", "copy the data set's folder again"
         ) from error
-    images = [
-        SourceImage(
-            row["split"],
-            row["synset"],
-            f"{row['key']}.{row['format']}",
-            Span(folder, row["shard"], row["offset"], row["size"]),
-            tuple(Box(**box) for box in row.get("boxes") or ()),
-        )
-        for row in rows
-    ]
-    # What nobody knew of the labels is not known now.
+    # What was not known of the labels is still not known.
     form = f"{LAYOUT.form}; {UNCHECKED}" if info.source.endswith(UNCHECKED) else LAYOUT.form
-    return make_source(folder, form, images, classes)
+    known = {item.synset: item for item in info.classes}
+    return make_source(folder, form, images, known, classes=synsets)
 
 
-LAYOUT = Layout("a data set of this project", _found, _check, _read)
+LAYOUT = Layout(
+    "a data set of this project",
+    _found,
+    _check,
+    _read,
+    labelled=lambda folder: read_info(folder).labelled,
+)

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from stages.dataset import Box, ImageClass, Split
@@ -22,28 +23,51 @@ _LONGEST_NAME = 80
 
 
 @dataclass(frozen=True, slots=True)
+class SourceObject:
+    """One object in an image.
+
+    Attributes:
+        synset: the key of its class; empty only while it is not known whose annotation it is.
+        box: where it is. Nothing is clipped or put in order: ILSVRC has boxes that stick out of their
+            image and boxes of no area.
+        difficult: whether a test should neither ask for it nor count it as wrong.
+    """
+
+    synset: str
+    box: Box
+    difficult: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SourceImage:
     """One encoded image.
 
     Attributes:
         split: train or val.
-        synset: the key of its class: a WordNet id, or the class's own name where there is none.
+        synset: the key of its class: a WordNet id, or the class's own name where there is none; None in
+            a source whose images have no class of their own.
         name: unique within its split and fit for a tar: letters, digits, ``-`` and ``_``, one suffix.
         location: where its bytes lie.
-        boxes: of the objects of its class, as annotated, where the source has them. Nothing is clipped or
-            put in order: ILSVRC has boxes that stick out of their image and boxes of no area.
+        objects: as annotated, where the source has them, in its order.
+        captions: sentences about it, where the source has them, in its order.
     """
 
     split: Split
-    synset: str
+    synset: str | None
     name: str
     location: Location
-    boxes: tuple[Box, ...] = ()
+    objects: tuple[SourceObject, ...] = ()
+    captions: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
         """The sample's key in a WebDataset shard: its name without the suffix."""
         return self.name.rsplit(".", 1)[0]
+
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        """Where its objects are."""
+        return tuple(found.box for found in self.objects)
 
     @property
     def size(self) -> int:
@@ -71,14 +95,21 @@ class Source:
     Attributes:
         name: the folder's name.
         form: how it was recognised, and what could not be checked of it.
-        classes: in the order of their sorted keys; a label is the place in it.
-        images: in the source's order.
+        classes: in the order of their sorted keys, whatever order the source has; a label, of an image
+            or an object, is the place in it. They are the classes of the training images, else of the
+            objects, and there are none where images have only captions.
+        images: in the source's order; all have a class of their own, or none has.
     """
 
     name: str
     form: str
     classes: tuple[ImageClass, ...]
     images: tuple[SourceImage, ...]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the images have a class each."""
+        return self.images[0].synset is not None
 
 
 @dataclass(frozen=True)
@@ -90,16 +121,22 @@ class Layout:
         found: whether a folder looks like it, be it incomplete; looks at names only.
         check: raises `PipelineError` where it is incomplete; looks at names only.
         read: lists the images.
+        labelled: whether its images have a class each; looks at names, or at what says so.
     """
 
     form: str
     found: Callable[[Folder], bool]
     check: Callable[[Folder], None]
     read: Callable[[Folder], Source]
+    labelled: Callable[[Folder], bool] = lambda folder: True
 
 
 def make_source(
-    folder: Folder, form: str, images: Iterable[SourceImage], known: Mapping[str, ImageClass]
+    folder: Folder,
+    form: str,
+    images: Iterable[SourceImage],
+    known: Mapping[str, ImageClass],
+    classes: Collection[str] = (),
 ) -> Source:
     """Put a source together, having checked what must hold of every one.
 
@@ -108,13 +145,15 @@ def make_source(
         form: see `Source`.
         images: all of them.
         known: what is known of the classes by their keys; one that is not in it has its key for words.
+        classes: the keys of all classes that objects may be of, where images have no class of their own.
 
     Raises:
-        PipelineError: a split without images, a validation class without training images, two images of
-            one name, or a name that is not fit for a tar.
+        PipelineError: a split without images, a validation class without training images, images with
+            and without a class, an object of none of the ``classes``, two images of one name, or a name
+            that is not fit for a tar.
     """
     images = tuple(images)
-    present: dict[str, set[str]] = {"train": set(), "val": set()}
+    present: dict[str, set[str | None]] = {"train": set(), "val": set()}
     names: dict[str, set[str]] = {"train": set(), "val": set()}
     for image in images:
         present[image.split].add(image.synset)
@@ -132,13 +171,47 @@ def make_source(
     for split, keys in names.items():
         if not keys:
             raise PipelineError(f"{folder} has no {split} images", "check that the copy is whole")
-    if strangers := present["val"] - present["train"]:
+    if None in present["train"] | present["val"]:
+        keys_of_classes = _classes_of_objects(folder, images, classes)
+    else:
+        keys_of_classes = _classes_of_images(present)
+        others = Counter(o.synset in keys_of_classes for image in images for o in image.objects)
+        if others[False]:
+            # Labels are of the images' classes; more of them would change what every label means.
+            form = f"{form}; objects of other classes left out: {others[False]:,}"
+    described = (known.get(key, ImageClass(key, None, key)) for key in sorted(keys_of_classes))
+    return Source(folder.name, form, tuple(described), images)
+
+
+def _classes_of_images(present: Mapping[str, set[str | None]]) -> set[str]:
+    train, val = ({key for key in present[split] if key is not None} for split in ("train", "val"))
+    if strangers := val - train:
         raise PipelineError(
             f"{len(strangers)} validation classes have no training image, first {min(strangers)}",
             "check that the training images are whole and that both splits are of one set",
         )
-    classes = tuple(known.get(key, ImageClass(key, None, key)) for key in sorted(present["train"]))
-    return Source(folder.name, form, classes, images)
+    return train
+
+
+def _classes_of_objects(
+    folder: Folder, images: Sequence[SourceImage], classes: Collection[str]
+) -> set[str]:
+    if labelled := [image.name for image in images if image.synset is not None]:
+        raise PipelineError(
+            f"{len(labelled):,} of the {len(images):,} images of {folder} have a class, first "
+            f"{labelled[0]}, and the others have none",
+            "give images that all have a class, or none that has",
+        )
+    known = set(classes)
+    for image in images:
+        for found in image.objects:
+            if found.synset not in known:
+                raise PipelineError(
+                    f"{image.origin} in {folder} has an object of the class {found.synset!r}, which is "
+                    "not among the set's classes",
+                    FETCH_AGAIN,
+                )
+    return known
 
 
 def image_name(path: str, prefix: str = "") -> str:

@@ -1,6 +1,7 @@
 """Reading tars that others made: in place, whole or not at all, regular files only."""
 
 import contextlib
+import re
 import tarfile
 from collections.abc import Iterator
 from typing import IO
@@ -8,6 +9,55 @@ from typing import IO
 from stages.errors import PipelineError
 from stages.sources.source import FETCH_AGAIN
 from stages.storage import Folder
+
+# More tars than this in a folder are shards, and not a set as it was downloaded.
+_MOST_DOWNLOADED = 8
+
+
+class OneFile(Folder):
+    """A file on its own, seen as a folder that holds nothing else."""
+
+    def __init__(self, url: str, only: str) -> None:
+        super().__init__(url)
+        self._only = only
+
+    @property
+    def name(self) -> str:
+        """The file's name without its suffix."""
+        return self._only.rsplit(".", 1)[0]
+
+    def children(self, under: str = "") -> tuple[str, ...]:
+        """The file."""
+        return () if under else (self._only,)
+
+    def list(self, under: str = "") -> dict[str, int]:
+        """The file and its size."""
+        return {} if under else {self._only: self.size(self._only)}
+
+    def exists(self, name: str) -> bool:
+        """Whether it is the file's name."""
+        return name == self._only and super().exists(name)
+
+
+def tars_that_begin_with(folder: Folder, path: re.Pattern[str]) -> list[str]:
+    """The tars in a folder whose first file has a path that begins in this way.
+
+    A tar that cannot be read begins with nothing: its fault is reported when it is opened.
+    """
+    names = [name for name in folder.children() if name.endswith(".tar")]
+    if len(names) > _MOST_DOWNLOADED:
+        return []
+    return [name for name in names if path.match(first_file(folder, name))]
+
+
+def first_file(folder: Folder, name: str) -> str:
+    """The path of a tar's first file; empty where there is none, or it cannot be read."""
+    try:
+        with open_tar(folder, name) as archive:
+            first = next((member.name for member in archive if member.isreg()), "")
+    except PipelineError:
+        return ""
+    return first.removeprefix("./")
 
 
 @contextlib.contextmanager

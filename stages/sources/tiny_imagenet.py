@@ -5,9 +5,9 @@ Its test images have no labels and are left out.
 
 from collections.abc import Iterator
 
-from stages.dataset import Box, ImageClass
+from stages.dataset import ImageClass
 from stages.errors import PipelineError
-from stages.sources.boxes import Boxes
+from stages.sources.annotations import Objects, make_box
 from stages.sources.classes import known_classes
 from stages.sources.locations import WholeFile
 from stages.sources.source import (
@@ -15,6 +15,7 @@ from stages.sources.source import (
     Layout,
     Source,
     SourceImage,
+    SourceObject,
     image_name,
     make_source,
 )
@@ -53,10 +54,10 @@ def _read(folder: Folder) -> Source:
 
 
 def _train_images(folder: Folder, synsets: list[str]) -> Iterator[SourceImage]:
-    boxes: Boxes = {}
+    objects: dict[str, Objects] = {}
     for synset in synsets:
         for name, *corners in _fields(folder, f"train/{synset}/{synset}_boxes.txt", 5):
-            boxes[name] = (_box(corners, folder),)
+            objects[name] = _objects(synset, corners, folder)
     for file, size in folder.list("train").items():
         parts = file.split("/")
         if len(parts) == 3 and parts[2] == f"{parts[1]}_boxes.txt":
@@ -67,7 +68,8 @@ def _train_images(folder: Folder, synsets: list[str]) -> Iterator[SourceImage]:
                 "unpack tiny-imagenet-200.zip again into an empty folder",
             )
         location = WholeFile(folder, file, size)
-        yield SourceImage("train", parts[1], image_name(file), location, boxes.get(parts[3], ()))
+        known = objects.get(parts[3], ())
+        yield SourceImage("train", parts[1], image_name(file), location, known)
 
 
 def _val_images(folder: Folder) -> Iterator[SourceImage]:
@@ -84,7 +86,8 @@ def _val_images(folder: Folder) -> Iterator[SourceImage]:
             raise PipelineError(f"{folder}/{VAL_LABELS} has no line for {name!r}", FETCH_AGAIN)
         synset, *corners = labels[name]
         location = WholeFile(folder, file, size)
-        yield SourceImage("val", synset, image_name(file), location, (_box(corners, folder),))
+        objects = _objects(synset, corners, folder)
+        yield SourceImage("val", synset, image_name(file), location, objects)
 
 
 def _fields(folder: Folder, file: str, count: int) -> Iterator[list[str]]:
@@ -98,9 +101,9 @@ def _fields(folder: Folder, file: str, count: int) -> Iterator[list[str]]:
         yield fields
 
 
-def _box(corners: list[str], folder: Folder) -> Box:
+def _objects(synset: str, corners: list[str], folder: Folder) -> Objects:
     try:
-        return Box(*map(int, corners))
+        return (SourceObject(synset, make_box(map(int, corners))),)
     except ValueError as error:
         raise PipelineError(f"{folder} has a box of {corners}", FETCH_AGAIN) from error
 

@@ -129,7 +129,7 @@ def _label(content: bytes, where: str) -> int:
         return int(value["label"] if isinstance(value, dict) else value)
     except (ValueError, KeyError, TypeError) as error:
         raise PipelineError(
-            f"{where} is no label but {content[:40]!r}",
+            f"{where} is not a label but {content[:40]!r}",
             "give shards whose .cls is a number, or whose .json has one called label",
         ) from error
 

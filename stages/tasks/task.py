@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from stages.dataset import Dataset
 from stages.execution import Execution
 from stages.job import Cost, OnEpoch, TrainJob, TrainResult
+from stages.load.samples import Dataset
 from stages.measurement import Interval
 from stages.parallel import Part
 from stages.recipe import Pretrained, Recipe

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from stages.files import write_atomically
+from stages.storage import write_atomically
 
 KEPT = 2
 

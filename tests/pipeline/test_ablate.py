@@ -17,10 +17,10 @@ import models
 from pipeline.ablate import arms_of
 from pipeline.papers import CLAIMS
 from pipeline.papers.alexnet.recipes import TOY_RECIPE
-from stages.dataset import Dataset
 from stages.job import RunFolder
 from stages.ledger.arms import scaled_rates
 from stages.load.loader import Images, training_batches
+from stages.load.samples import Dataset
 from stages.training.initialisation import PairedInitialisation
 from stages.training.optim import rate_at
 from stages.trial import Trial
@@ -219,7 +219,7 @@ def test_a_search_gives_each_arm_its_own_rate(source: Path, tmp_path: Path) -> N
 
 def test_a_failing_trial_stops_no_other(dataset: Dataset, recipe, tmp_path: Path) -> None:
     from pipeline.engine.launchers import inline
-    from stages.train import TrainJob
+    from stages.job import TrainJob
 
     wild = scaled_rates(replace(recipe, epochs=1), 1e9)
     good = replace(recipe, epochs=1)
@@ -238,8 +238,8 @@ def test_a_failing_trial_stops_no_other(dataset: Dataset, recipe, tmp_path: Path
 def test_a_search_tells_what_each_job_reached(dataset: Dataset, recipe, tmp_path: Path) -> None:
     """The last validation error, or the mean training error of the epochs; infinity of what diverged."""
     from pipeline.engine.launchers import inline
+    from stages.job import TrainJob
     from stages.journal import Follower
-    from stages.train import TrainJob
 
     good = replace(recipe, epochs=2)
     for metric in ("error_top1", "train_error_top1"):

@@ -18,13 +18,13 @@ from pipeline.engine.runs import Fusion, Run, Setting, run_of
 from pipeline.engine.workspace import Workspace
 from pipeline.flows.run import open_tracker
 from pipeline.tracking.store import Tracker
-from stages.dataset import Dataset
 from stages.evaluate import Prediction, evaluate_part, fuse, hits, read_evaluation
 from stages.execution import Execution
 from stages.job import RunFolder, TrainJob
 from stages.journal import Follower
 from stages.load.augment.colour import Normalise
 from stages.load.loader import Images
+from stages.load.samples import Dataset
 from stages.measurement import Measurement
 from stages.paper import Paper
 from stages.recipe import Ensemble, Member, Optimiser, ParameterGroup, Start, Steps

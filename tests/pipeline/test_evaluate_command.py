@@ -9,10 +9,10 @@ import torch
 import torchvision
 
 from stages.augmentation import Augmentation
-from stages.dataset import Dataset
 from stages.evaluate import evaluate_part, hits
 from stages.job import RunFolder, TrainJob
 from stages.load.loader import Images
+from stages.load.samples import Dataset
 from stages.recipe import Optimiser
 from stages.tasks.classification.protocols import Views
 from stages.tasks.classification.recipe import Classification

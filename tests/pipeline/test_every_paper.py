@@ -18,9 +18,9 @@ from pipeline.engine.runs import Setting, run_of
 from pipeline.engine.workspace import Workspace
 from pipeline.flows.run import draw, open_tracker
 from pipeline.papers import PAPERS
-from stages.dataset import Dataset
 from stages.execution import Execution
 from stages.job import RunFolder, TrainJob
+from stages.load.samples import Dataset
 from stages.paper import Paper
 from stages.recipe import Ensemble
 from stages.tasks.classification.recipe import Classification

@@ -15,9 +15,9 @@ import pytest
 from pipeline.engine.watch import Watch
 from pipeline.papers.alexnet.recipes import TOY_RECIPE
 from pipeline.tracking.store import Tracker
-from stages.dataset import Dataset
 from stages.errors import PipelineError
 from stages.journal import Journal
+from stages.load.samples import Dataset
 from stages.measurement import Evaluation, Interval
 from stages.metrics import METRICS, Metric
 

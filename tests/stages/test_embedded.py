@@ -18,8 +18,8 @@ from PIL import Image
 from torch.nn.functional import cross_entropy
 
 from stages.embedded import CLASSES, generate
-from stages.embedded.layers import SHAPES, TEXTURES
 from stages.embedded.scene import paint
+from stages.embedded.shapes import SHAPES, TEXTURES
 
 TRAIN, VAL, SIZE = 24, 6, 64
 

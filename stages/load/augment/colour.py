@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stages.augmentation import Augmentation
-from stages.dataset import Dataset
+from stages.load.samples import Dataset
 
 # Weights of red, green and blue in grey (ITU-R 601), as in Pillow.
 _GREY = (0.299, 0.587, 0.114)

@@ -18,9 +18,9 @@ from pipeline.papers.alexnet.recipes import TOY_RECIPE
 from pipeline.papers.record import published_results
 from pipeline.tracking.store import Tracker
 from stages.claim import Arm, Claim, PublishedEffect, everywhere
-from stages.dataset import Dataset
 from stages.evaluate import Prediction, answers
 from stages.ledger.entries import Entry, Ledger, make_ledger
+from stages.load.samples import Dataset
 from stages.measurement import Evaluation, Interval, Measurement
 from stages.metrics import METRICS, Metric
 from stages.report.forest import draw_forest

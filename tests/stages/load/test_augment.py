@@ -26,12 +26,12 @@ from stages.augmentation import (
     PaddedSquare,
     ScaleJitter,
 )
-from stages.dataset import Dataset
 from stages.errors import PipelineError
 from stages.load.augment.colour import Normalise, distort
 from stages.load.augment.crops import training_crop
 from stages.load.augment.draws import Draws
 from stages.load.decode import centre_square, decode, resize, resize_short_side
+from stages.load.samples import Dataset
 
 RECIPE = Augmentation(resize=72, crop=64)
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from stages.dataset import Dataset, is_dataset, mirror
+from stages.dataset import is_dataset
 from stages.errors import PipelineError
 from stages.load.loader import Images, training_batches
+from stages.load.samples import Dataset, mirror
 from stages.shard import shard
 from stages.sources import open_source
 from stages.storage import Folder, open_folder

@@ -9,7 +9,8 @@ from pipeline.engine.data import check, find
 from pipeline.engine.progress import Progress
 from pipeline.engine.workspace import Workspace
 from stages import embedded
-from stages.dataset import Dataset, is_dataset
+from stages.dataset import is_dataset
+from stages.load.samples import Dataset
 
 
 @pytest.mark.parametrize("form", ["{}/mine", "mine", "file://{}/mine"])

@@ -14,12 +14,12 @@ from pipeline.papers.googlenet import recipes as googlenet
 from pipeline.papers.vgg import recipes as vgg
 from pipeline.papers.zfnet import recipes as zfnet
 from stages.augmentation import AreaCrop, Augmentation, CentreSquare, FixedCrops, ScaleJitter
-from stages.dataset import Dataset
 from stages.errors import PipelineError
 from stages.job import RunFolder, TrainJob
 from stages.load import order
 from stages.load.augment.draws import Draws
 from stages.load.loader import Images, evaluation_batches, steps_per_epoch, training_batches
+from stages.load.samples import Dataset
 from stages.parallel import Part
 from stages.shard import shard
 from stages.sources import open_source

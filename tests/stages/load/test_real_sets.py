@@ -11,8 +11,8 @@ import torch
 from pipeline.papers.googlenet import recipes as googlenet
 from pipeline.papers.resnet import recipes as resnet
 from stages.augmentation import Augmentation
-from stages.dataset import Dataset
 from stages.load.loader import Batch, Images, training_batches
+from stages.load.samples import Dataset
 from stages.parallel import Part
 from stages.shard import shard
 from stages.shard.verify import verify

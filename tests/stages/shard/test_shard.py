@@ -17,11 +17,13 @@ import webdataset
 from PIL import ExifTags, Image
 
 from stages import embedded
-from stages.dataset import Box, Dataset, is_dataset
+from stages.dataset import Box, is_dataset
 from stages.errors import PipelineError
+from stages.load.samples import Dataset
 from stages.parallel import processes
 from stages.shard import PRELOAD, Resize, shard
 from stages.sources import open_source
+from stages.sources.source import SourceObject
 from tests.conftest import command
 
 
@@ -115,14 +117,6 @@ def test_shards_are_cut_by_bytes(dataset: Dataset) -> None:
         assert (len(data), hashlib.sha256(data).hexdigest()) == (file.bytes, file.sha256)
         with tarfile.open(dataset.root / file.name) as tar:
             assert len(tar.getmembers()) == 2 * file.samples
-
-
-def test_boxes_go_along(source: Path, tmp_path: Path) -> None:
-    found = open_source(source)
-    boxed = tuple(replace(image, boxes=(Box(1, 2, 30, 40),)) for image in found.images)
-    shard(replace(found, images=boxed), tmp_path / "data")
-    rows = pq.read_table(tmp_path / "data" / "manifest.parquet").to_pylist()
-    assert all(row["boxes"] == [{"xmin": 1, "ymin": 2, "xmax": 30, "ymax": 40}] for row in rows)
 
 
 # What is odd about each file, what becomes of it and what is noted of it.
@@ -334,7 +328,8 @@ def test_resizing_keeps_the_picture_and_tells_the_loss(tmp_path: Path) -> None:
         image.resize(size).save(buffer, "JPEG", quality=95)
         files[name] = buffer.getvalue()
     found = open_source(folder_of(files, tmp_path / "source"))
-    boxed = tuple(replace(item, boxes=(Box(15, 15, 60, 30),)) for item in found.images)
+    around_a_part = SourceObject("n01440764", Box(15, 15, 59, 29))
+    boxed = tuple(replace(item, objects=(around_a_part,)) for item in found.images)
     info = shard(replace(found, images=boxed), tmp_path / "data", resize=Resize(32))
     rows = {Path(row["source"]).stem: row for row in manifest_of(tmp_path / "data")}
     assert {name: (row["width"], row["height"], row["fate"]) for name, row in rows.items()} == {
@@ -343,8 +338,10 @@ def test_resizing_keeps_the_picture_and_tells_the_loss(tmp_path: Path) -> None:
         "small": (40, 30, "kept"),
         "val": (38, 32, "resized"),
     }
-    assert rows["large"]["boxes"] == [{"xmin": 8, "ymin": 8, "xmax": 32, "ymax": 16}]
-    assert rows["small"]["boxes"] == [{"xmin": 15, "ymin": 15, "xmax": 60, "ymax": 30}]
+    # From the edges 15 and 60 to 8 and 32; the last pixel is the one before the edge.
+    for name, box in (("large", (8, 8, 31, 15)), ("small", (15, 15, 59, 29))):
+        (found,) = rows[name]["objects"]
+        assert tuple(found.values()) == (0, *box, False)
     assert rows["large"]["original_sha256"] == hashlib.sha256(files["large"]).hexdigest()
     samples = Dataset(tmp_path / "data").samples("train")
     stored = Image.open(io.BytesIO(samples.read(samples.keys.index(rows["large"]["key"]))))
@@ -356,7 +353,7 @@ def test_resizing_keeps_the_picture_and_tells_the_loss(tmp_path: Path) -> None:
     assert 25 < info.resizing.psnr_worst <= info.resizing.psnr_median < 60
 
 
-def test_only_missing_shards_of_a_finished_data_set_are_made_anew(
+def test_only_missing_shards_of_a_finished_data_set_are_rebuilt(
     source: Path, tmp_path: Path
 ) -> None:
     found = open_source(source)

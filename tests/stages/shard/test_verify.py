@@ -6,6 +6,7 @@ import shutil
 import tarfile
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from timm.data import ImageNetInfo
 
-from stages.dataset import REJECTS_SCHEMA, Dataset, read_info
+from stages.dataset import REJECTS_SCHEMA, read_info
 from stages.errors import PipelineError
+from stages.load.samples import Dataset
 from stages.parallel import processes
 from stages.shard import shard
 from stages.shard.verify import is_ilsvrc, verify
@@ -176,6 +178,92 @@ def test_a_changed_manifest_is_found(copy: Path, column: str, values, problem: s
     found = problems(copy, decode=True)
     assert re.search(problem.format(first=first, second=second), found), found
     assert "manifest.parquet: is not the one that was written with the data set" in found
+
+
+def objects_of(column: list[Any], **changed: Any) -> list[Any]:
+    """Give the first sample an object with something changed."""
+    corners = {"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4}
+    return [[{"label": 0, **corners, "difficult": False, **changed}], *column[1:]]
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "problem"),
+    [
+        ("label", lambda old: [None, *old[1:]], "gives 1 samples no label, and .* each has one"),
+        ("objects", lambda old: [None, *old[1:]], "has 1 samples without a list of objects"),
+        ("objects", lambda old: [[None], *old[1:]], "1 samples with objects that are not whole"),
+        (
+            "objects",
+            partial(objects_of, label=6),
+            "with objects of no class of the data set, first",
+        ),
+        ("objects", partial(objects_of, label=-1), "with objects of no class of the data set"),
+        ("objects", partial(objects_of, label=None), "with objects of no class of the data set"),
+        ("objects", partial(objects_of, difficult=None), "with objects that are not whole"),
+        ("objects", partial(objects_of, xmin=None), "with boxes whose corners are not numbers"),
+        ("objects", partial(objects_of, ymax=float("nan")), "boxes whose corners are not numbers"),
+        (
+            "objects",
+            partial(objects_of, xmax=9999),
+            "other odd boxes than are noted in their flags",
+        ),
+        ("objects", partial(objects_of, xmax=1), "other odd boxes than are noted in their flags"),
+        ("captions", lambda old: [["A fish.", " \n"], *old[1:]], "has 1 empty captions"),
+        ("captions", lambda old: [[None], *old[1:]], "has 1 empty captions"),
+        ("captions", lambda old: [None, *old[1:]], "and 1 samples without a list of them"),
+    ],
+)
+def test_what_is_wrong_with_annotations_is_found(
+    copy: Path, column: str, values: Callable[[list[Any]], list[Any]], problem: str
+) -> None:
+    change(copy, column, values)
+    found = problems(copy)
+    assert "manifest.parquet: is not the one that was written with the data set" in found
+    assert re.search(problem, found), found
+
+
+@pytest.mark.parametrize(("column", "value"), [("objects", None), ("captions", None), ("label", 0)])
+def test_what_is_wrong_without_labels_is_found(
+    source: Path, tmp_path: Path, column: str, value: object
+) -> None:
+    found = open_source(source)
+    images = tuple(replace(image, synset=None, captions=("A.",)) for image in found.images)
+    shard(replace(found, images=images, classes=()), tmp_path / "data")
+    assert verify(tmp_path / "data") == []
+    change(tmp_path / "data", column, lambda old: [value, *old[1:]])
+    said = problems(tmp_path / "data")
+    assert "does not describe the data set" in said or column == "objects"
+    if column == "label":
+        assert "gives 1 samples a label, and dataset.json says that none has one" in said
+    else:
+        assert "samples without a list of" in said
+
+
+def test_odd_boxes_are_noted_and_no_fault(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the real set: 63 training and 7 validation images have a box of no width or height."""
+    found = open_source(shared_data / "mini-imagenet-real" / "in64-100")
+    empty = [
+        image
+        for image in found.images
+        if any(box.xmax <= box.xmin or box.ymax <= box.ymin for box in image.boxes)
+    ]
+    assert [sum(i.split == split for i in empty) for split in ("train", "val")] == [63, 7]
+    # These, and a few of each class that the classes stay.
+    few = tuple(dict.fromkeys([*found.images[::35], *empty]))
+    info = shard(replace(found, images=few), tmp_path / "data")
+    assert info.flags["box-empty"] == 70
+    notes: list[str] = []
+    assert verify(tmp_path / "data", decode=False, note=notes.append) == []
+    (note,) = notes
+    assert note.startswith("70 images have a box of no area (box-empty), first ")
+    done = command("pipeline.verify", tmp_path / "data", "--workers", "1", "--no-decode")
+    assert done.returncode == 0, done.stderr
+    assert f"noted     {note}" in done.stdout
+    assert "is whole" in done.stdout
+    # Sharded again they are noted again.
+    assert shard(open_source(tmp_path / "data"), tmp_path / "again").flags == info.flags
 
 
 def test_other_columns_are_found(copy: Path) -> None:

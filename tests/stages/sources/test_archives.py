@@ -24,6 +24,7 @@ from stages.sources import (
     open_source,
     read_classes,
 )
+from stages.sources.source import SourceObject
 from tests.conftest import add, tar_of
 from tests.stages.sources.originals import Originals
 
@@ -57,6 +58,65 @@ def test_boxes_are_those_of_the_annotations(boxed_source: Path) -> None:
             xml = tar.extractfile(member).read().decode()
         corners = [int(re.search(rf"<{side}>(\d+)<", xml)[1]) for side in SIDES]
         assert image.boxes == (Box(*corners),)
+
+
+def _object(name: str, corners: str, more: str = "") -> str:
+    sides = zip(SIDES, corners.split(), strict=True)
+    box = "".join(f"<{side}>{corner}</{side}>" for side, corner in sides)
+    return f"<object>{name}<bndbox>{box}</bndbox>{more}</object>"
+
+
+def _annotate(folder: Path, image: SourceImage, *objects: str) -> None:
+    xml = f"<annotation>{''.join(objects)}</annotation>".encode()
+    packed = gzip.compress(tar_of([(f"val/{image.key}.xml", xml)]))
+    (folder / "ILSVRC2012_bbox_val_v3.tgz").write_bytes(packed)
+
+
+def test_each_object_has_its_own_class(source: Path, tmp_path: Path) -> None:
+    shutil.copytree(source, tmp_path / "copy")
+    before = open_source(source)
+    image = next(image for image in before.images if image.split == "val")
+    other = next(i.synset for i in before.classes if i.synset != image.synset)
+    part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
+    _annotate(
+        tmp_path / "copy",
+        image,
+        _object(f"<name> {other} </name>", "1 2 30.4 40.6", "<difficult>1</difficult>"),
+        _object("", "5 6 7 8", part),
+        _object("<name>n00000000</name><difficult>0</difficult>", "0 0 1 1"),
+    )
+    found = open_source(tmp_path / "copy")
+    (annotated,) = [image for image in found.images if image.objects]
+    assert annotated.key == image.key
+    assert annotated.objects == (
+        SourceObject(other, Box(1, 2, 30, 41), difficult=True),
+        SourceObject(str(image.synset), Box(5, 6, 7, 8)),
+        SourceObject("n00000000", Box(0, 0, 1, 1)),
+    )
+    assert found.classes == before.classes  # which one more would give other labels
+    assert found.form == f"{before.form}; objects of other classes left out: 1"
+
+
+@pytest.mark.parametrize(
+    ("corners", "difficult", "problem"),
+    [
+        ("1 2 x 4", "0", "could not convert string to float"),
+        ("1 2 nan 4", "0", "a box has the corner nan"),
+        ("1 2 inf 4", "0", "a box has the corner inf"),
+        ("1 2 1e30 4", "0", "a box has the corner 1e"),
+        ("1 2 3 4", "yes", "difficult is 'yes', neither 0 nor 1"),
+    ],
+)
+def test_an_object_that_is_not_one_is_refused(
+    source: Path, tmp_path: Path, corners: str, difficult: str, problem: str
+) -> None:
+    shutil.copytree(source, tmp_path / "copy")
+    image = next(image for image in open_source(source).images if image.split == "val")
+    flag = f"<difficult>{difficult}</difficult>"
+    _annotate(tmp_path / "copy", image, _object("<name>a</name>", corners, flag))
+    with pytest.raises(PipelineError, match=f"is not an annotation: {problem}") as raised:
+        open_source(tmp_path / "copy")
+    assert "fetch it again" in raised.value.fix
 
 
 def test_images_without_a_box_archive_have_no_boxes(source: Path) -> None:
@@ -196,6 +256,12 @@ def _exploding_boxes(folder: Path) -> None:
     (folder / "ILSVRC2012_bbox_val_v3.tgz").write_bytes(packed)
 
 
+def _annotation_in_another_encoding(folder: Path) -> None:
+    xml = '<?xml version="1.0" encoding="utf-16"?><annotation/>'.encode("utf-16")
+    packed = gzip.compress(tar_of([("val/ILSVRC2012_val_00000001.xml", xml)]))
+    (folder / "ILSVRC2012_bbox_val_v3.tgz").write_bytes(packed)
+
+
 def _enormous_annotation(folder: Path) -> None:
     packed = gzip.compress(tar_of([("val/ILSVRC2012_val_00000001.xml", bytes(2 << 20))]))
     (folder / "ILSVRC2012_bbox_val_v3.tgz").write_bytes(packed)
@@ -235,8 +301,9 @@ def _missing_synset(folder: Path) -> None:
         (_web_page, "is a web page, not a tar archive"),
         (_not_a_tar, "is not a tar archive"),
         (_link_in_a_tar, "which is a link"),
-        (_truncated_boxes, "is truncated or no gzipped tar"),
+        (_truncated_boxes, "is truncated or not a gzipped tar"),
         (_exploding_boxes, "is not an annotation: it declares a document type"),
+        (_annotation_in_another_encoding, "is not an annotation: it declares a document type"),
         (_enormous_annotation, "has 2,097,152 bytes"),
         (_no_labels, "has neither"),
         (_no_classes, "has neither"),

@@ -98,7 +98,7 @@ def test_a_missing_batch_is_refused(root: Path) -> None:
 def test_a_truncated_batch_is_refused(root: Path, size: int) -> None:
     path = root / "data_batch_2.bin"
     path.write_bytes(path.read_bytes()[:size])
-    refused(root, f"has {size:,} bytes, no multiple", "fetch it again")
+    refused(root, f"has {size:,} bytes, not a multiple", "fetch it again")
 
 
 def test_a_label_without_a_class_is_refused(root: Path) -> None:

@@ -119,7 +119,7 @@ def test_an_emptied_class_is_refused(root: Path) -> None:
     folder = next((root / "train").iterdir())
     shutil.rmtree(folder)
     folder.mkdir()
-    refused(root, f"{folder.name}/ is empty", "numbered anew")
+    refused(root, f"{folder.name}/ is empty", "get other numbers")
 
 
 def test_a_class_that_only_val_has_is_refused(root: Path) -> None:

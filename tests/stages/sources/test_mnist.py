@@ -90,7 +90,7 @@ def test_truncated_pixels_are_refused(root: Path) -> None:
 
 def test_another_kind_of_file_is_refused(root: Path) -> None:
     _spoil(root, "t10k-labels", lambda content: b"<html>log in</html>")
-    refused(root, "is no idx file of unsigned bytes in 1 dimensions", "fetch it again")
+    refused(root, "is not an idx file of unsigned bytes in 1 dimensions", "fetch it again")
 
 
 def test_fewer_labels_than_images_are_refused(root: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_cut_gzip_file_is_refused(tmp_path: Path) -> None:
         packed = gzip.compress(_idx(images))
         (tmp_path / f"{prefix}-images-idx3-ubyte.gz").write_bytes(packed[: len(packed) // 2])
         (tmp_path / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(_idx(labels)))
-    refused(tmp_path, "is truncated or no gzip file", "fetch it again")
+    refused(tmp_path, "is truncated or not a gzip file", "fetch it again")
 
 
 def test_a_gzip_bomb_is_refused(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_the_layout_of_converted_files(originals: Originals, tmp_path: Path) -> 
 def test_without_synsets_the_order_is_said_to_be_unchecked(
     originals: Originals, tmp_path: Path
 ) -> None:
-    """Also of the data set that is made of it, sharded anew."""
+    """Also of the data set that is made of it, sharded again."""
     _write_both(tmp_path, originals, path=lambda image: None)
     found = open_source(tmp_path)
     assert "no image name tells its synset" in found.form
@@ -159,7 +159,7 @@ def test_a_truncated_file_is_refused(originals: Originals, tmp_path: Path) -> No
     _write_both(tmp_path, originals)
     file = tmp_path / "data" / "train-00001-of-00002-ab.parquet"
     file.write_bytes(file.read_bytes()[:5000])
-    refused(tmp_path, "is truncated or no Parquet file", "fetch it again")
+    refused(tmp_path, "is truncated or not a Parquet file", "fetch it again")
 
 
 def test_a_row_without_bytes_is_an_error_when_read(originals: Originals, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stages.dataset import Dataset
+from stages.load.samples import Dataset
 from stages.sources import check_source, fingerprint, open_source
 from stages.storage import open_folder
 from tests.stages.sources.originals import Originals, contents, expected, refused, refused_at_once

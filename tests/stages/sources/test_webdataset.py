@@ -98,7 +98,7 @@ def test_no_pickle_is_loaded(originals: Originals, tmp_path: Path) -> None:
     assert len(open_source(tmp_path).images) == 2
     files[1] = ("a.cls", bomb)
     _write_files(tmp_path, files, files)
-    refused(tmp_path, r"'a\.cls' in .* is no label but", "whose .cls is a number")
+    refused(tmp_path, r"'a\.cls' in .* is not a label but", "whose .cls is a number")
     assert not Path("/tmp/a-pickle-was-loaded").exists()
 
 

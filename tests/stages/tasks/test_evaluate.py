@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from stages.augmentation import Augmentation
-from stages.dataset import Dataset
 from stages.errors import PipelineError
 from stages.evaluate import answers, error_percent, evaluate_part, predict, read_evaluation, score
 from stages.job import RunFolder, TrainJob
 from stages.load.augment.colour import Normalise
 from stages.load.loader import Images
+from stages.load.samples import Dataset
 from stages.parallel import Part
 from stages.tasks.classification.protocols import Views
 from stages.tasks.classification.recipe import Classification

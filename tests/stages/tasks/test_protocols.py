@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 import models
 from stages.augmentation import Augmentation
-from stages.dataset import Dataset
 from stages.evaluate import answers, predict
 from stages.load.decode import resize, resize_short_side
 from stages.load.loader import Images
+from stages.load.samples import Dataset
 from stages.shard import shard
 from stages.sources import open_source
 from stages.tasks.classification.protocols import Views

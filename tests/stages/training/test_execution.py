@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from models import read_provenance
-from stages.dataset import Dataset
 from stages.execution import Execution
 from stages.job import RunFolder, TrainingStopped, TrainJob
 from stages.journal import Follower
+from stages.load.samples import Dataset
 from stages.recipe import Optimiser, ParameterGroup, Steps
 from stages.tasks.classification.recipe import Classification
 from stages.train import train

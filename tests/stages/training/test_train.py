@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import models
-from stages.dataset import Dataset
 from stages.evaluate import evaluate_part, hits
 from stages.job import RunFolder, TrainingStopped, TrainJob, read_result
 from stages.journal import Follower
 from stages.load.augment.colour import Normalise
 from stages.load.loader import Images, training_batches
+from stages.load.samples import Dataset
 from stages.recipe import Optimiser, ParameterGroup, Plateau, Polynomial, Schedule, Start, Steps
 from stages.tasks.classification.recipe import Classification
 from stages.tasks.task import Net

@@ -68,7 +68,7 @@ def _cross(u: Array, v: Array) -> Array:
     return np.maximum(np.maximum(u, v) - 1.05, np.minimum(u, v) - 0.36)
 
 
-# Signed distance in units of the radius; of similar areas, so that amounts of colour tell little.
+# Signed distance in units of the radius; of similar areas, so that amounts of colour say little.
 SHAPES: dict[str, Callable[[Array, Array], Array]] = {
     "disc": _disc,
     "square": _square,
