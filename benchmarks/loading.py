@@ -46,13 +46,14 @@ from cluster.session import session
 from pipeline.papers.googlenet import recipes as googlenet
 from pipeline.papers.vgg import recipes as vgg
 from stages.augmentation import AreaCrop, Augmentation
-from stages.load import loader
+from stages.load import images as decoded
 from stages.load.augment.crops import training_crop
 from stages.load.augment.draws import Draws
 from stages.load.decode import decode
 from stages.load.samples import Dataset
 from stages.shard import shard
 from stages.sources import TRAIN_ARCHIVE, open_source
+from stages.tasks.classification.batches import training_batches
 
 BATCH = 64
 # torchvision's references/classification: random resized crop and mirror image.
@@ -147,8 +148,8 @@ def ours(
     shuffle_buffer: int | None = None,
     device: torch.device | None = None,
 ) -> Iterator[int]:
-    images = loader.Images.to_train(Dataset(root).samples("train"), recipe, device)
-    for batch in loader.training_batches(
+    images = decoded.Images.to_train(Dataset(root).samples("train"), recipe, device)
+    for batch in training_batches(
         images,
         recipe,
         batch_size=BATCH,
@@ -377,7 +378,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    loader.KEEP_DECODED = 0  # as for a data set that does not fit into memory
+    decoded.KEEP_DECODED = 0  # as for a data set that does not fit into memory
     systems = {
         name: run
         for name, run in possible_systems().items()

@@ -1,6 +1,13 @@
-"""Devices whose data sheet is known, for plans that are made elsewhere."""
+"""The device to compute on; and those whose data sheet is known, for plans that are made elsewhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from stages.errors import PipelineError
+
+if TYPE_CHECKING:
+    import torch
 
 # Peak of dense half-precision matrix products with float32 sums, in FLOP/s, from the makers' data sheets.
 DEVICES = {
@@ -24,3 +31,10 @@ def peak(device: str) -> float:
     if device not in DEVICES:
         raise PipelineError(f"no device {device!r} is known", f"use one of: {', '.join(DEVICES)}")
     return DEVICES[device]
+
+
+def default_device() -> torch.device:
+    """The first GPU where there is one, else the CPU."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -41,6 +41,16 @@ class Part:
 
 ALONE = Part()
 
+
+def this_worker() -> Part:
+    """This process's place among the workers that a launcher has set up torch.distributed for."""
+    import torch.distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized()):
+        return ALONE
+    return Part(dist.get_rank(), dist.get_world_size())
+
+
 # Tasks handed out for each worker: one at work and one to go on with, so that a data set of any size
 # needs the memory of a few tasks.
 IN_FLIGHT = 2

@@ -1,22 +1,27 @@
-"""ablate: one trial of a sweep, a whole training with its tests, in one process.
+"""trial: one trial of a sweep, a whole training with its tests, in one process.
 
 Trials of a sweep are paired by their seed: the same order of images, the same augmentation, and the same
 initial weights wherever two networks have a parameter of the same shape.
 """
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import mean
-
-import torch
+from typing import TYPE_CHECKING
 
 from stages.evaluate import evaluate_part, read_evaluation, score
 from stages.job import OnEpoch, TrainingStopped, TrainJob
 from stages.journal import Follower
 from stages.measurement import SearchMetric
+from stages.metrics import METRICS
 from stages.tasks.task import Net
 from stages.train import train
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Trial:
 
     @property
     def missing(self) -> list[str]:
-        """The protocols that it was not tested with yet."""
+        """The protocols under which there is no test yet."""
         folder = self.job.folder
         return [name for name in self.protocols if read_evaluation(folder, name) is None]
 
@@ -36,7 +41,7 @@ class Trial:
 def run_trial(
     trial: Trial, device: torch.device | None = None, on_epoch: OnEpoch | None = None
 ) -> None:
-    """Train to the end and test; what is finished is not done again.
+    """Train to the end and test; nothing that is finished is done again.
 
     Raises:
         PipelineError: see `stages.train.train` and `stages.evaluate.evaluate_part`.
@@ -46,32 +51,33 @@ def run_trial(
 
 
 def evaluate_trial(trial: Trial, device: torch.device | None) -> None:
-    """Test what was trained, with the protocols that are missing.
+    """Test the trained network under the protocols that are missing.
 
     Raises:
         PipelineError: see `stages.evaluate.evaluate_part`.
     """
     job = trial.job
     for protocol in trial.missing:
-        answers = evaluate_part(
+        predictions = evaluate_part(
             [Net(job.recipe, job.folder.weights)],
             job.dataset,
             protocol,
             processes=job.loader_processes,
             device=device,
         )
-        score([answers], job.dataset, protocol, job.folder)
+        score(job.recipe, [predictions], job.dataset, protocol, job.folder)
 
 
 def run_search(job: TrainJob, metric: SearchMetric, report: Callable[[int, float], None]) -> None:
     """Train one job of a search.
 
-    A rate at which the net never starts, or diverges, ends without a further report: an answer, too.
+    A rate at which the network never starts, or diverges, ends without a further report: that is an answer,
+    too.
 
     Args:
         job: what to train.
-        metric: what is to be low. Of the training error it is the mean over the epochs, which is lowest for
-            the fastest: where nets can learn their images by heart, the last epoch's is 0 for them all.
+        metric: what should be low. Of a training error the mean over the epochs is reported, which is lowest
+            for the fastest: where networks can learn their images by heart, all of them end with 0.
         report: called after each epoch with its number from 1 and the metric, percent.
     """
     # A search that was killed goes on in the middle: what went before is in the journal alone.
@@ -80,9 +86,9 @@ def run_search(job: TrainJob, metric: SearchMetric, report: Callable[[int, float
 
     def note(epoch: int) -> None:
         errors.extend(record[metric] for record in journal.read() if record["kind"] == "epoch")
-        report(epoch, errors[-1] if metric == "error_top1" else mean(errors))
+        report(epoch, mean(errors) if METRICS[metric].split == "train" else errors[-1])
 
     with contextlib.suppress(TrainingStopped):
         train(job, on_epoch=note)
-        if not errors:  # it had ended before
+        if not errors:  # it had finished before
             note(job.recipe.epochs)

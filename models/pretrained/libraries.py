@@ -32,7 +32,7 @@ from models.pretrained.caffe import load_caffemodel
 from models.pretrained.preprocessing import RGB, Preprocessing
 
 
-def load_foreign(
+def load_pretrained(
     name: str, weights: Path | None = None, *, num_classes: int = 1000, download: bool = False
 ) -> tuple[nn.Module, Preprocessing]:
     """Build a network with its weights, in evaluation mode: (N, 3, S, S) images to logits.

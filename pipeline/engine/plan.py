@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pipeline.engine.executor import CHECKPOINT_BYTES_PER_PARAMETER
 from pipeline.engine.progress import Progress, duration
 from pipeline.run import Options
+from stages.devices import default_device
 from stages.errors import PipelineError
-from stages.evaluate import default_device
 from stages.load.loader import steps_per_epoch
 from stages.paper import Paper, Profile
 from stages.recipe import Ensemble, Member

@@ -16,8 +16,8 @@ from pipeline.engine.workspace import Workspace
 from pipeline.flows.run import draw, open_tracker
 from stages.claim import Claim
 from stages.dataset import read_info
+from stages.devices import default_device
 from stages.errors import PipelineError
-from stages.evaluate import default_device
 from stages.ledger.arms import scaled_rates
 from stages.load.loader import steps_per_epoch
 from stages.report.tables import lines

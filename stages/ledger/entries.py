@@ -32,12 +32,10 @@ from stages.measurement import TRAINING, Measurement
 from stages.metrics import METRICS
 from stages.paper import PROFILES, Paper, Profile
 from stages.recipe import Recipe
+from stages.tasks.classification.score import correct_images, mean_answers
 
 # The kept answers of a measurement's network to the validation images (`stages.evaluate.score`), or None.
 Answers = Callable[[Measurement], pa.Table | None]
-
-# At so many images at once the probabilities of a thousand classes take 16 MB.
-_IMAGES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, order=True)
@@ -254,46 +252,11 @@ def _right(
         if len(tables) < len(group):
             return None
         if arm.nets > 1:
-            rows.append(_counts(_mean_answers(tables), tables[0], metric))
+            rows.append(correct_images(tables[0], metric, mean_answers(tables)))
         else:
-            each = [_counts(_answers(table), table, metric) for table in tables]
+            each = [correct_images(table, metric) for table in tables]
             rows.append(np.mean(each, axis=0))
-    return np.array(rows)
-
-
-def _counts(answers: NDArray[np.int64], table: pa.Table, metric: str) -> NDArray[np.float64]:
-    right = answers == table["label"].to_numpy()[:, None]
-    found = right[:, 0] if metric == "error_top1" else right.any(axis=1)
-    return found.astype(np.float64)
-
-
-def _answers(table: pa.Table) -> NDArray[np.int64]:
-    return _matrix(table, "answers").astype(np.int64)
-
-
-def _matrix(table: pa.Table, column: str) -> NDArray[np.generic]:
-    lists = table[column].combine_chunks()
-    flat: NDArray[np.generic] = lists.flatten().to_numpy()
-    return flat.reshape(len(table), lists.type.list_size)
-
-
-def _mean_answers(tables: Sequence[pa.Table]) -> NDArray[np.int64]:
-    """Best classes first, by the mean of the networks' probabilities.
-
-    Of each network only its best five are kept, the rest of its probabilities counts as zero.
-    """
-    answers = np.stack([_answers(table) for table in tables])
-    shares = np.stack([_matrix(table, "probabilities").astype(np.float64) for table in tables])
-    images, width = answers.shape[1:]
-    best = []
-    for start in range(0, images, _IMAGES_AT_ONCE):
-        part = slice(start, start + _IMAGES_AT_ONCE)
-        summed = np.zeros((len(answers[0, part]), int(answers.max()) + 1))
-        row = np.arange(len(summed))[:, None]
-        for classes, share in zip(answers[:, part], shares[:, part], strict=True):
-            summed[row, classes] += share  # a network names a class once
-        best.append(np.argsort(-summed, axis=1, kind="stable")[:, :width])
-    return np.concatenate(best)
+    return np.array(rows, np.float64)
 
 
 def _untested(claim: Claim) -> Entry:

@@ -32,9 +32,9 @@ def streaming(seed: int, epoch: int, shards: NDArray[np.integer], buffer: int) -
         (images,), a permutation.
     """
     generator = np.random.default_rng([seed, epoch, _ORDER])
-    names, of = np.unique(shards, return_inverse=True)
+    names, shard_of = np.unique(shards, return_inverse=True)
     turn = generator.permutation(len(names))
-    sequence = np.argsort(turn[of], kind="stable")
+    sequence = np.argsort(turn[shard_of], kind="stable")
     places = np.arange(len(shards))
     return sequence[np.argsort(places + generator.uniform(0, buffer, len(shards)), kind="stable")]
 

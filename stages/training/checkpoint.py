@@ -21,7 +21,7 @@ def save(folder: Path, state: dict[str, Any], step: int) -> None:
     """Write a checkpoint and drop all but the newest ones.
 
     Args:
-        folder: where checkpoints live; made if need be.
+        folder: where checkpoints live; it is created where it is missing.
         state: tensors and plain values in dicts and lists, nothing that needs pickle to load.
         step: global step that the state has reached.
     """

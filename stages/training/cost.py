@@ -1,46 +1,68 @@
 """What a training costs, from a few real steps of its network or from a device's data sheet."""
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-import models
-from models.describe import layer_table
 from stages.devices import peak
 from stages.execution import Execution
-from stages.tasks.classification.recipe import Classification
+from stages.job import Cost
+from stages.recipe import Optimiser
 from stages.training import optim
 
 WARM_UP, TIMED = 1, 3
 
-# A probe's step on a CPU is no larger than this, in multiply-adds of the forward pass.
+# A measured step on a CPU is no larger than this, in multiply-adds of the forward pass.
 _CPU_STEP = 20e9
 
 # The share of a device's peak that convolutional networks reach in training, a rough figure.
 REACHED = 0.2
 
 
-def probe(recipe: Classification, classes: int, device: torch.device, execution: Execution) -> Cost:
-    """Take a few of the optimiser's steps on random images of the recipe's size.
+@dataclass(frozen=True)
+class Workload:
+    """A training, as far as it decides the cost.
 
-    On a CPU, and where a micro-batch is set, with fewer images than the recipe's batch.
+    Attributes:
+        model: the network; on the meta device, for a data sheet.
+        optimiser: which of its parameters learn how fast.
+        epochs: of the whole training.
+        steps: of the whole training.
+        batch_size: items a step, over all workers together.
+        multiply_adds: of one item's forward pass.
+        inputs: makes random inputs of so many items on a device.
+        loss: what is minimised, from the network's outputs.
     """
-    side = recipe.augmentation.crop
-    model = models.create(recipe.model, num_classes=classes, **recipe.knobs)
-    macs = layer_table(model, side).multiply_adds
-    images = min(recipe.batch_size, execution.micro_batch or recipe.batch_size)
+
+    model: nn.Module
+    optimiser: Optimiser
+    epochs: int
+    steps: int
+    batch_size: int
+    multiply_adds: int
+    inputs: Callable[[int, torch.device], Tensor]
+    loss: Callable[[Any], Tensor]
+
+
+def measure(work: Workload, device: torch.device, execution: Execution) -> Cost:
+    """Take a few of the optimiser's steps on random inputs.
+
+    On a CPU, and where a micro-batch is set, with fewer items than the whole batch.
+    """
+    items = min(work.batch_size, execution.micro_batch or work.batch_size)
     if device.type == "cpu":
-        images = min(images, max(2, int(_CPU_STEP / macs)))
-    model.to(device).train()
+        items = min(items, max(2, int(_CPU_STEP / work.multiply_adds)))
+    model = work.model.to(device).train()
     if execution.channels_last:
         model.to(memory_format=torch.channels_last)
-    optimiser = optim.build(model, recipe.optimiser)
-    optim.set_rates(optimiser, 0, epochs=recipe.epochs)
-    inputs = torch.randn(images, 3, side, side, device=device)
-    labels = torch.randint(classes, (images,), device=device)
-    kept = _Kept()
+    optimiser = optim.build(model, work.optimiser)
+    optim.set_rates(optimiser, 0, epochs=work.epochs)
+    inputs = work.inputs(items, device)
+    kept = _KeptActivations()
     started = 0.0
     for step in range(WARM_UP + TIMED):
         if step == WARM_UP:
@@ -48,19 +70,16 @@ def probe(recipe: Classification, classes: int, device: torch.device, execution:
         bf16 = execution.precision == "bf16"
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16), kept:
             outputs = model(inputs)
-        heads = outputs if isinstance(outputs, tuple) else (outputs,)
-        torch.stack([F.cross_entropy(scores, labels) for scores in heads]).sum().backward()
+        work.loss(outputs).backward()
         optimiser.step()
         optimiser.zero_grad()
-    seconds = (_now(device) - started) / TIMED / images
+    seconds = (_now(device) - started) / TIMED / items
     if device.type == "cuda":
         torch.cuda.empty_cache()  # a worker may be about to use the same GPU
-    return Cost(
-        seconds, _parameters(model), macs, kept.bytes(model) // images, str(device), measured=True
-    )
+    return _cost(work, seconds, kept.bytes(model) // items, str(device), measured=True)
 
 
-def reckon(recipe: Classification, classes: int, device: str) -> Cost:
+def from_data_sheet(work: Workload, device: str) -> Cost:
     """What a training costs on a known device, from its data sheet alone.
 
     A forward pass is two operations a multiply-add, a backward pass twice that.
@@ -68,25 +87,31 @@ def reckon(recipe: Classification, classes: int, device: str) -> Cost:
     Raises:
         PipelineError: the device is not known.
     """
-    flops = REACHED * peak(device)
-    images = 2
-    side = recipe.augmentation.crop
-    kept = _Kept()
-    model = models.create_on_meta(recipe.model, classes, **recipe.knobs).train()
-    macs = layer_table(model, side).multiply_adds
+    seconds = 3 * 2 * work.multiply_adds / (REACHED * peak(device))
+    items = 2
+    kept = _KeptActivations()
+    model = work.model.train()
     with kept:
-        model(torch.empty(images, 3, side, side, device="meta"))
+        model(work.inputs(items, torch.device("meta")))
+    return _cost(work, seconds, kept.bytes(model) // items, device, measured=False)
+
+
+def _cost(
+    work: Workload, seconds: float, activation_bytes: int, device: str, *, measured: bool
+) -> Cost:
     return Cost(
-        3 * 2 * macs / flops,
-        _parameters(model),
-        macs,
-        kept.bytes(model) // images,
-        device,
-        measured=False,
+        steps=work.steps,
+        batch_size=work.batch_size,
+        seconds=seconds,
+        parameters=sum(p.numel() for p in work.model.parameters()),
+        multiply_adds=work.multiply_adds,
+        activation_bytes=activation_bytes,
+        device=device,
+        measured=measured,
     )
 
 
-class _Kept(torch.autograd.graph.saved_tensors_hooks):
+class _KeptActivations(torch.autograd.graph.saved_tensors_hooks):
     """Counts what autograd keeps for the backward pass, each storage once."""
 
     def __init__(self) -> None:
@@ -103,13 +128,9 @@ class _Kept(torch.autograd.graph.saved_tensors_hooks):
         return kept
 
     def bytes(self, model: nn.Module) -> int:
-        """Of the last forward pass, without the model's own tensors."""
+        """What the last forward pass kept, without the model's own tensors."""
         own = {p.untyped_storage()._cdata for p in (*model.parameters(), *model.buffers())}
         return sum(size for key, size in self._storages.items() if key not in own)
-
-
-def _parameters(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
 
 
 def _now(device: torch.device) -> float:

@@ -42,7 +42,7 @@ class PairedInitialisation(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Seed anew before each draw."""
+        """Set the seed before each draw."""
         kwargs = kwargs or {}
         if getattr(func, "__name__", "") in _DRAWS:
             drawn: Tensor = args[0] if args else kwargs["tensor"]

@@ -139,5 +139,5 @@ class PlateauState:
 
 def plateau_of(recipe: Optimiser) -> Plateau | None:
     """The plateau schedule of a recipe's last group that has one; None where all rates are planned."""
-    found = [g.schedule for g in recipe.groups if isinstance(g.schedule, Plateau)]
-    return found[-1] if found else None
+    plateaus = [g.schedule for g in recipe.groups if isinstance(g.schedule, Plateau)]
+    return plateaus[-1] if plateaus else None

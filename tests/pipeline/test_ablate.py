@@ -19,8 +19,9 @@ from pipeline.papers import CLAIMS
 from pipeline.papers.alexnet.recipes import TOY_RECIPE
 from stages.job import RunFolder
 from stages.ledger.arms import scaled_rates
-from stages.load.loader import Images, training_batches
+from stages.load.images import Images
 from stages.load.samples import Dataset
+from stages.tasks.classification.batches import training_batches
 from stages.training.initialisation import PairedInitialisation
 from stages.training.optim import rate_at
 from stages.trial import Trial

@@ -50,7 +50,7 @@ def test_every_arm_builds_its_network_and_differs_from_the_other(profile: Profil
         assert len(described) == len(arms), f"{claim.key}: the arms are one and the same"
         for arm, recipe in arms:
             if METRICS[claim.metric].split == "val":
-                Views.of(recipe.shown, arm.tested_by(recipe))  # refuses whole images without scales
+                Views(arm.tested_by(recipe), recipe.shown)  # refuses whole images without scales
             network = recipe.model, repr(sorted(recipe.knobs.items()))
             if network not in built:
                 built.add(network)

@@ -18,18 +18,19 @@ from pipeline.engine.runs import Fusion, Run, Setting, run_of
 from pipeline.engine.workspace import Workspace
 from pipeline.flows.run import open_tracker
 from pipeline.tracking.store import Tracker
-from stages.evaluate import Prediction, evaluate_part, fuse, hits, read_evaluation
+from stages.evaluate import evaluate_part, read_evaluation
 from stages.execution import Execution
 from stages.job import RunFolder, TrainJob
 from stages.journal import Follower
 from stages.load.augment.colour import Normalise
-from stages.load.loader import Images
 from stages.load.samples import Dataset
 from stages.measurement import Measurement
 from stages.paper import Paper
 from stages.recipe import Ensemble, Member, Optimiser, ParameterGroup, Start, Steps
+from stages.tasks.classification.predict import Prediction, fuse
 from stages.tasks.classification.protocols import Views
 from stages.tasks.classification.recipe import Classification
+from stages.tasks.classification.score import correct_answers
 from stages.tasks.task import Net
 from stages.train import train
 
@@ -72,9 +73,9 @@ def by_hand(nets: list[Net], dataset: Dataset, index: int) -> torch.Tensor:
     mean = torch.zeros(6)
     for net in nets:
         model, _ = load_network(net.weights)
-        views = Views.of(net.recipe, "centre_crop")
-        (crop,) = views(Images.to_view(dataset.samples("val"), views)[index])
-        shown = Normalise(dataset, net.recipe.augmentation, torch.device("cpu"))(crop)
+        views = Views("centre_crop", net.origin.shown)
+        (crop,) = views(views.images(dataset.samples("val"))[index])
+        shown = Normalise(dataset, net.origin.augmentation, torch.device("cpu"))(crop)
         with torch.inference_mode():
             mean += net.weight * model.eval()(shown)[0].softmax(dim=0)
     return mean / sum(net.weight for net in nets)
@@ -202,12 +203,14 @@ def test_an_ensembles_members_are_trained_once_and_it_is_measured_as_one(
     assert both["ten_crop", "error_top1"].model == "alexnet + alexnet"
     assert both["ten_crop", "error_top1"].recipe == "both"
 
-    first, second = (bench.workspace.run(name) / "weights.safetensors" for name in members)
+    first, second = (bench.workspace.run(name).weights for name in members)
     nets = [Net(fusion.members[0].recipe, first, 3.0), Net(fusion.members[1].recipe, second)]
     for evaluation in bench.evaluations:
-        right = hits(evaluate_part(nets, dataset.root, evaluation.protocol))
-        assert evaluation.error_top1.value == pytest.approx(100 * np.mean(~right[:, 0]))
-        assert both[evaluation.protocol, "error_top1"].value == evaluation.error_top1.value
+        right = correct_answers(evaluate_part(nets, dataset.root, evaluation.protocol))
+        assert evaluation.figures["error_top1"].value == pytest.approx(100 * np.mean(~right[:, 0]))
+        assert (
+            both[evaluation.protocol, "error_top1"].value == evaluation.figures["error_top1"].value
+        )
 
     # Asked again, nothing is repeated; a member asked for alone is there, too.
     bench.run("both")
@@ -229,12 +232,10 @@ def test_a_run_that_starts_from_another_waits_for_it(bench: Bench) -> None:
     first = staged.parent
     assert first.recipe_name == "first"
     assert bench.begun() == {first.name: 1, staged.name: 1}
-    before, after = (
-        load_file(bench.workspace.run(run.name) / "weights.safetensors") for run in (first, staged)
-    )
+    before, after = (load_file(bench.workspace.run(run.name).weights) for run in (first, staged))
     assert all(torch.equal(before[name], after[name]) for name in before)
-    results = bench.workspace.run(first.name) / "evaluations"
-    assert read_evaluation(results, "ten_crop") is None, "nobody asked for the first one's error"
+    folder = bench.workspace.run(first.name)
+    assert read_evaluation(folder, "ten_crop") is None, "nobody asked for the first one's error"
 
     bench.run("staged")
     bench.run("staged", redo="train")  # not what it starts from

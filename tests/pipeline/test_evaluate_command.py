@@ -8,14 +8,12 @@ import pytest
 import torch
 import torchvision
 
-from stages.augmentation import Augmentation
-from stages.evaluate import evaluate_part, hits
+from stages.evaluate import evaluate_part
 from stages.job import RunFolder, TrainJob
-from stages.load.loader import Images
 from stages.load.samples import Dataset
-from stages.recipe import Optimiser
 from stages.tasks.classification.protocols import Views
-from stages.tasks.classification.recipe import Classification
+from stages.tasks.classification.recipe import PretrainedClassifier, Shown
+from stages.tasks.classification.score import correct_answers
 from stages.tasks.task import Net
 from stages.train import train
 from tests.conftest import SHARED, command
@@ -35,28 +33,20 @@ def checkpoint(tmp_path_factory) -> Path:
 
 
 @NEEDS_IMAGENET
-def test_a_foreign_network_answers_for_the_classes_at_hand(
+def test_a_pretrained_network_answers_for_the_classes_at_hand(
     checkpoint: Path, dataset: Dataset
 ) -> None:
     """Its thousand scores are in the order of the sorted WordNet ids; by hand on one view."""
-    recipe = Classification(
-        model="torchvision:resnet18",
-        augmentation=Augmentation(resize=64, crop=64),
-        optimiser=Optimiser(()),
-        batch_size=0,
-        epochs=0,
-        protocols=("centre_crop",),
-        start_steps=0,
-    )
-    net = Net(recipe, checkpoint, foreign="torchvision:resnet18")
+    shown = Shown(crop=64, resize=64)
+    net = Net(PretrainedClassifier("torchvision:resnet18", shown), checkpoint)
     table = evaluate_part([net], dataset.root, "centre_crop", device=torch.device("cpu"))
     index = json.loads((SHARED / "devkit" / "imagenet_class_index.json").read_text())
     places = {wnid: int(place) for place, (wnid, _) in index.items()}
     columns = [places[item.synset] for item in dataset.info.classes]
     model = torchvision.models.resnet18()
     model.load_state_dict(torch.load(checkpoint, weights_only=True))
-    views = Views.of(recipe, "centre_crop")
-    image = next(iter(views(Images.to_view(dataset.samples("val"), views)[0]))).float()
+    views = Views("centre_crop", shown)
+    image = next(iter(views(views.images(dataset.samples("val"))[0]))).float()
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1) * 255
     deviation = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1) * 255
     with torch.inference_mode():
@@ -64,7 +54,7 @@ def test_a_foreign_network_answers_for_the_classes_at_hand(
     expected = scores.softmax(dim=1).topk(5)
     assert table["answers"][0].as_py() == expected.indices[0].tolist()
     assert table["probabilities"][0].as_py() == pytest.approx(expected.values[0].tolist(), abs=1e-5)
-    assert hits(table).shape == (42, 5)
+    assert correct_answers(table).shape == (42, 5)
 
 
 @NEEDS_IMAGENET

@@ -94,7 +94,9 @@ def test_it_is_tested_and_drawn(
     rows = csv.DictReader((workspace.report / "timeline.csv").open())
     found = [row for row in rows if row["kind"] == "reproduced" and row["paper"] == paper.name]
     own = [
-        row for row in found if float(row["value"]) == pytest.approx(evaluation.error_top1.value)
+        row
+        for row in found
+        if float(row["value"]) == pytest.approx(evaluation.figures["error_top1"].value)
     ]
     assert own
     assert {row["year"] for row in found} == {str(paper.year)}

@@ -190,7 +190,7 @@ def test_protocols_fit(paper: Paper) -> None:
             if crops & set(net.protocols):
                 assert net.test_scales[0] >= augmentation.crop, name
             for protocol in net.protocols:
-                assert all(weight > 0 for weight in Views.of(net.shown, protocol).weights), name
+                assert all(weight > 0 for weight in Views(protocol, net.shown).weights), name
 
 
 @by_paper
@@ -234,7 +234,7 @@ def decays(recipe: Classification | Ensemble, *parameters: str) -> list[float]:
 
 def views(recipe: Classification | Ensemble) -> dict[str, int]:
     assert isinstance(recipe, Classification)
-    return {protocol: Views.of(recipe.shown, protocol).count for protocol in recipe.protocols}
+    return {protocol: Views(protocol, recipe.shown).count for protocol in recipe.protocols}
 
 
 def test_alexnet() -> None:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from pipeline.engine.plan import START_SECONDS, TRAINING_SECONDS, Planner, Step, trainings
 from pipeline.engine.progress import Progress
@@ -13,10 +12,11 @@ from pipeline.run import Options, check
 from stages.devices import DEVICES
 from stages.errors import PipelineError
 from stages.execution import Execution
+from stages.job import Cost
 from stages.paper import Paper
 from stages.recipe import Deviation, Ensemble, Member, Start
 from stages.tasks.classification.recipe import Classification
-from stages.training.cost import REACHED, Cost, probe, reckon
+from stages.training.cost import REACHED
 from tests.conftest import command
 
 COUNTS = {"train": 1000, "val": 50}
@@ -77,54 +77,8 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def test_what_one_image_costs_counted_on_paper(tiny: Classification) -> None:
-    """Channels 8, 16, 32, 64, 64 on sides 32, 16, 8, 4, 2; 512 units twice."""
-    convolutions = [
-        (3, 8, 32),
-        (8, 16, 16),
-        (16, 32, 8),
-        (32, 32, 8),
-        (32, 64, 4),
-        (64, 64, 4),
-        (64, 64, 2),
-        (64, 64, 2),
-    ]
-    linear = [(64, 512), (512, 512), (512, 10)]
-    macs = sum(9 * i * o * side**2 for i, o, side in convolutions) + sum(i * o for i, o in linear)
-    parameters = sum(9 * i * o + o for i, o, _ in convolutions) + sum(i * o + o for i, o in linear)
-    # For the backward pass: the image, what each ReLU gives, and of each pool its output and, in eight
-    # bytes, from where each maximum came.
-    relus = sum(o * side**2 for _, o, side in convolutions) + 2 * 512
-    pooled = 8 * 16**2 + 16 * 8**2 + 32 * 4**2 + 64 * 2**2 + 64
-    floats = 3 * 32**2 + relus + pooled
-    activations = 4 * floats + 8 * pooled
-
-    no_dropout = replace(tiny, knobs={**tiny.knobs, "dropout": 0.0})
-    cost = reckon(no_dropout, 10, "h100")
-    assert cost == Cost(
-        seconds=3 * 2 * macs / (0.2 * 989e12),
-        parameters=parameters,
-        multiply_adds=macs,
-        activation_bytes=activations,
-        device="h100",
-        measured=False,
-    )
-    assert cost.memory(32) == 12 * parameters + 32 * activations
-
-    measured = probe(no_dropout, 10, torch.device("cpu"), Execution())
-    assert measured.seconds > 0
-    assert measured == replace(cost, seconds=measured.seconds, device="cpu", measured=True)
-
-
-def test_a_known_device_needs_no_room_for_the_weights(whole: Classification) -> None:
-    """Sixty-four times as wide, two terabytes of weights."""
-    cost = reckon(replace(whole, model="vgg_e", knobs={"width": 64.0}), 1000, "h100")
-    assert cost.parameters > 5e11
-    assert reckon(whole, 1000, "h100").parameters == 132_863_336
-
-
 def test_steps_seconds_and_multiply_adds_of_a_training(paper: Paper, tiny: Classification) -> None:
-    cost = Cost(0.25, 1000, 7, 100, "it", measured=True)
+    cost = Cost(12, 32, 0.25, 1000, 7, 100, "it", measured=True)
     recipe = replace(tiny, batch_size=32, epochs=4)
     step = Step(paper, "a", recipe, 100, cost, workers=2)
     assert step.steps == 3 * 4

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from models.pretrained.libraries import load_foreign
+from models.pretrained.libraries import load_pretrained
 from models.pretrained.preprocessing import RGB, Preprocessing
 from stages.dataset import ImageClass
 from stages.errors import PipelineError
@@ -15,11 +15,11 @@ IMAGENET_CLASSES = 1000
 
 
 class Standardise:
-    """uint8 images to a foreign network's input: (pixel - mean) / deviation, on the 0-255 scale.
+    """uint8 images to a pretrained network's input: (pixel - mean) / deviation, on the 0-255 scale.
 
     Args:
         mean: of each channel.
-        deviation: likewise.
+        deviation: of each channel.
         device: of the images.
     """
 
@@ -32,8 +32,8 @@ class Standardise:
         return (images.float() - self._mean) / self._deviation
 
 
-class Chosen(nn.Module):
-    """A network of which only some of the classes can be answered, in a given order.
+class ClassSubset(nn.Module):
+    """A network whose scores are only those of some of its classes, in a given order.
 
     Args:
         network: (n, 3, height, width) to scores (n, classes) or maps of them.
@@ -46,41 +46,42 @@ class Chosen(nn.Module):
         self.register_buffer("columns", columns, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scores of the chosen classes."""
+        """Scores of the kept classes."""
         scores: Tensor = self.network(x)
         return scores.index_select(1, self.get_buffer("columns"))
 
     def dense(self, x: Tensor) -> Tensor:
-        """Scores of whole images, as maps where the network gives such."""
+        """Scores of whole images, as maps where the network gives maps."""
         scores: Tensor = getattr(self.network, "dense", self.network)(x)
         return scores.index_select(1, self.get_buffer("columns"))
 
 
-def open_network(
+def open_pretrained(
     name: str, weights: Path | None, classes: Sequence[ImageClass], device: torch.device
 ) -> tuple[nn.Module, Standardise]:
-    """A foreign network for a data set, and what prepares its images.
+    """A pretrained network for a data set, and what prepares its images.
 
     Args:
-        name: see `models.pretrained.libraries.load_foreign`.
+        name: see `models.pretrained.libraries.load_pretrained`.
         weights: a file, or None for the library's own cache.
         classes: of the data set: those of ILSVRC-2012 or some of them, by their WordNet ids.
         device: where to put it.
 
     Raises:
-        PipelineError: there is no such network, its weights are not there, or the classes are others.
+        PipelineError: there is no such network, its weights are not there, or the data set has other
+            classes.
     """
     columns = _columns(classes)
     model, expected = _load(name, weights)
-    model = Chosen(model, columns).to(device).eval()
+    model = ClassSubset(model, columns).to(device).eval()
     return model, Standardise(expected.mean_rgb, expected.std_rgb, device)
 
 
 def expected_crop(name: str, weights: Path | None, download: bool) -> int:
-    """Side of the crop that a foreign network was made for; fetches its weights if that is allowed.
+    """Side of the crop that a pretrained network was made for; fetches its weights if that is allowed.
 
     Raises:
-        PipelineError: as `open_network`.
+        PipelineError: as `open_pretrained`.
     """
     return _load(name, weights, download)[1].input_size
 
@@ -89,7 +90,7 @@ def _load(
     name: str, weights: Path | None, download: bool = False
 ) -> tuple[nn.Module, Preprocessing]:
     try:
-        return load_foreign(name, weights, num_classes=IMAGENET_CLASSES, download=download)
+        return load_pretrained(name, weights, num_classes=IMAGENET_CLASSES, download=download)
     except (OSError, ValueError) as error:
         raise PipelineError(
             f"{name} cannot be tested: {error}",
@@ -109,6 +110,6 @@ def _columns(classes: Sequence[ImageClass]) -> Tensor:
         raise PipelineError(
             f"{len(unknown)} of the data set's {len(classes)} classes are not ILSVRC-2012's, "
             f"such as {unknown[0]}",
-            "test foreign weights on ImageNet or a part of it",
+            "test pretrained weights on ImageNet or a part of it",
         )
     return torch.tensor([places[item.synset] for item in classes])

@@ -1,143 +1,229 @@
-"""The views of an image that a test protocol shows the network, and how much each counts."""
+"""The views of an image that a test protocol shows the network, and how much each counts.
 
-from collections.abc import Iterator
+A protocol is a row of `PROTOCOLS`. Its name and a few words for people stand in
+`stages.tasks.classification.recipe`, which imports no torch.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from stages.errors import PipelineError
 from stages.load.decode import resize, resize_short_side
+from stages.load.images import Images
+from stages.load.samples import Samples
 from stages.tasks.classification.recipe import Shown
 
 # Simonyan and Zisserman 2014, section 3.2: a regular grid of 5 x 5 crops a scale.
 _GRID = 5
 
 
+class Scaled:
+    """An image from which views are cut, and its resized versions, each made once."""
+
+    def __init__(self, image: Tensor) -> None:
+        self.image = image
+        self._resized: dict[int, Tensor] = {}
+
+    def at(self, short_side: int) -> Tensor:
+        """The whole image with a short side of so many pixels."""
+        if short_side not in self._resized:
+            self._resized[short_side] = resize_short_side(self.image, short_side)
+        return self._resized[short_side]
+
+
 @dataclass(frozen=True)
-class Views:
-    """What one protocol shows of an image; calling it with an image gives the views.
-
-    Every view but that of ``centre_crop`` is shown together with its mirror image. The device makes that:
-    counts are after mirroring, what a call gives is before.
-
-    - ``centre_crop``: one crop from the middle of the centre square.
-    - ``ten_crop``: the four corners and the centre of the centre square (Krizhevsky 2012, section 4.1).
-    - ``dense``: the whole image at one scale, the scores averaged over the map, 2 views (Simonyan and
-      Zisserman 2014, section 3.2). ``dense_multi_scale``: at every scale (also He 2015, section 3.4;
-      mirror images are not mentioned there, but in the work it refers to).
-    - ``multi_crop``: a grid of 5 x 5 crops at every scale, 50 a scale (the same).
-      ``multi_crop_and_dense``: the mean of ``multi_crop`` and ``dense_multi_scale``.
-    - ``144_crops``: at each of four scales three squares (left, centre, right; or top, centre, bottom),
-      of each the corners, the centre and the whole square resized (Szegedy 2014, section 7).
+class ViewTensor:
+    """Some views of an image, which are shown together as one tensor.
 
     Attributes:
-        protocol: which views.
-        crop: side of a crop.
-        resize: side of the centre square.
-        scales: short sides of the whole image, ascending; ``dense`` uses the middle one.
+        views: how many, before mirroring.
+        cut: makes them of an image: uint8, (views, 3, height, width).
+        whole: it is the whole image, of whatever shape, and no crop: the network's scores at all places
+            are averaged.
+    """
+
+    views: int
+    cut: Callable[[Scaled], Tensor]
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class ViewProtocol:
+    """What a protocol shows of an image.
+
+    Attributes:
+        from_square: views are cut from the centre square; else from the whole image, resized to each of
+            the scales of `Shown`.
+        mirrored: every view is shown together with its mirror image. The device makes that.
+        tensors: the views.
+    """
+
+    from_square: bool
+    mirrored: bool
+    tensors: Callable[[Shown], Sequence[ViewTensor]]
+
+
+def _centre_crop(shown: Shown) -> Sequence[ViewTensor]:
+    return [ViewTensor(1, lambda image: _five(image.image, shown.crop)[:1])]
+
+
+def _ten_crop(shown: Shown) -> Sequence[ViewTensor]:
+    """Krizhevsky 2012, section 4.1."""
+    return [ViewTensor(5, lambda image: _five(image.image, shown.crop))]
+
+
+def _dense(shown: Shown) -> Sequence[ViewTensor]:
+    """Simonyan and Zisserman 2014, section 3.2."""
+    return [_whole(shown.scales[len(shown.scales) // 2])]
+
+
+def _dense_multi_scale(shown: Shown) -> Sequence[ViewTensor]:
+    """The same, and He 2015, section 3.4 (mirror images are not mentioned there, but in its reference)."""
+    return [_whole(side) for side in shown.scales]
+
+
+def _multi_crop(shown: Shown) -> Sequence[ViewTensor]:
+    """Simonyan and Zisserman 2014, section 3.2: 50 crops a scale, mirror images included."""
+
+    def cut(image: Scaled) -> Tensor:
+        return torch.cat([_grid(image.at(side), shown.crop) for side in shown.scales])
+
+    return [ViewTensor(_GRID**2 * len(shown.scales), cut)]
+
+
+def _multi_crop_and_dense(shown: Shown) -> Sequence[ViewTensor]:
+    """The same section's mean of both."""
+
+    def grid(side: int) -> ViewTensor:
+        return ViewTensor(_GRID**2, lambda image: _grid(image.at(side), shown.crop))
+
+    return [tensor for side in shown.scales for tensor in (_whole(side), grid(side))]
+
+
+def _144_crops(shown: Shown) -> Sequence[ViewTensor]:
+    """Szegedy 2014, section 7: at each of four scales three squares (left, centre, right; or top, centre,
+    bottom), of each the corners, the centre and the whole square resized."""
+
+    def six(square: Tensor) -> Tensor:
+        resized = resize(square, (shown.crop, shown.crop))
+        return torch.cat([_five(square, shown.crop), resized[None]])
+
+    def cut(image: Scaled) -> Tensor:
+        return torch.cat(
+            [six(square) for side in shown.scales for square in _squares(image.at(side))]
+        )
+
+    return [ViewTensor(3 * 6 * len(shown.scales), cut)]
+
+
+PROTOCOLS: Mapping[str, ViewProtocol] = {
+    "centre_crop": ViewProtocol(from_square=True, mirrored=False, tensors=_centre_crop),
+    "ten_crop": ViewProtocol(from_square=True, mirrored=True, tensors=_ten_crop),
+    "dense": ViewProtocol(from_square=False, mirrored=True, tensors=_dense),
+    "dense_multi_scale": ViewProtocol(from_square=False, mirrored=True, tensors=_dense_multi_scale),
+    "multi_crop": ViewProtocol(from_square=False, mirrored=True, tensors=_multi_crop),
+    "multi_crop_and_dense": ViewProtocol(
+        from_square=False, mirrored=True, tensors=_multi_crop_and_dense
+    ),
+    "144_crops": ViewProtocol(from_square=False, mirrored=True, tensors=_144_crops),
+}
+
+
+@dataclass(frozen=True)
+class Views:
+    """What a protocol shows a certain network of an image; calling it with an image gives the views.
+
+    Counts and weights are after mirroring, what a call gives is before.
+
+    Attributes:
+        protocol: its name.
+        shown: the lengths that the network's tests have.
+
+    Raises:
+        PipelineError: there is no such protocol, or it needs scales and there are none.
     """
 
     protocol: str
-    crop: int
-    resize: int
-    scales: tuple[int, ...] = ()
+    shown: Shown
 
-    @classmethod
-    def of(cls, shown: Shown, protocol: str) -> "Views":
-        """The views of a test.
-
-        Raises:
-            ValueError: the protocol tests whole images and no scales are named for it.
-        """
-        views = cls(protocol, shown.crop, shown.resize, shown.scales)
-        if views.square is None and not views.scales:
-            raise ValueError(f"protocol {protocol} needs the recipe's test_scales")
-        return views
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise PipelineError(
+                f"there is no protocol {self.protocol!r}", f"use one of: {', '.join(PROTOCOLS)}"
+            )
+        if not (self._row.from_square or self.shown.scales):
+            raise PipelineError(
+                f"protocol {self.protocol} tests whole images, and no scales are given for them",
+                "name their short sides: the recipe's test_scales, or --scales 256,384,512",
+            )
 
     @property
-    def square(self) -> int | None:
-        """Side of the centre square that the views are cut from; None where the image is whole."""
-        return self.resize if self.protocol in ("centre_crop", "ten_crop") else None
+    def _row(self) -> ViewProtocol:
+        return PROTOCOLS[self.protocol]
+
+    @property
+    def _tensors(self) -> Sequence[ViewTensor]:
+        return self._row.tensors(self.shown)
 
     @property
     def mirrored(self) -> bool:
         """Whether mirror images are views, too."""
-        return self.protocol != "centre_crop"
+        return self._row.mirrored
 
     @property
     def same_size(self) -> bool:
         """Whether all views are crops, so that those of several images fit into one batch."""
-        return "dense" not in self.protocol
+        return not any(tensor.whole for tensor in self._tensors)
 
     @property
     def count(self) -> int:
-        """Views of an image, mirror images included."""
-        scales = len(self.scales)
-        match self.protocol:
-            case "centre_crop":
-                return 1
-            case "ten_crop":
-                return 10
-            case "dense":
-                return 2
-            case "dense_multi_scale":
-                return 2 * scales
-            case "multi_crop":
-                return 2 * _GRID**2 * scales
-            case "multi_crop_and_dense":
-                return 2 * _GRID**2 * scales + 2 * scales
-            case "144_crops":
-                return 2 * 3 * 6 * scales
+        """Views of an image."""
+        return self._mirrors * sum(tensor.views for tensor in self._tensors)
 
     @property
     def weights(self) -> tuple[float, ...]:
-        """What one view counts in the mean over all, for each tensor that a call gives."""
-        scales = len(self.scales)
-        if self.protocol == "multi_crop_and_dense":
-            return (0.5 / (2 * scales), 0.5 / (2 * _GRID**2 * scales)) * scales
-        tensors = scales if self.protocol == "dense_multi_scale" else 1
-        return (1 / self.count,) * tensors
+        """What one view counts in the mean over all, for each tensor that a call gives.
+
+        All views count alike; where a protocol shows crops and whole images, each kind counts one half.
+        """
+        tensors = self._tensors
+        kinds = len({tensor.whole for tensor in tensors})
+
+        def alike(whole: bool) -> int:
+            return self._mirrors * sum(tensor.views for tensor in tensors if tensor.whole == whole)
+
+        return tuple(1 / kinds / alike(tensor.whole) for tensor in tensors)
+
+    @property
+    def _mirrors(self) -> int:
+        return 2 if self.mirrored else 1
+
+    def images(self, samples: Samples) -> Images:
+        """The images of a split as the views need them: the centre squares, or whole images."""
+        if self._row.from_square:
+            return Images.to_view(samples, square=self.shown.resize, short_side=None)
+        return Images.to_view(samples, square=None, short_side=max(self.shown.scales))
 
     def __call__(self, image: Tensor) -> Iterator[Tensor]:
         """The views of an image, before mirroring.
 
         Args:
-            image: uint8, (3, height, width): the centre square where `square` is not None.
+            image: uint8, (3, height, width), of `images`.
 
         Yields:
             uint8, (n, 3, side, side) crops or (1, 3, height, width) whole images.
         """
-        match self.protocol:
-            case "centre_crop":
-                yield _five(image, self.crop)[:1]
-            case "ten_crop":
-                yield _five(image, self.crop)
-            case "dense":
-                yield resize_short_side(image, self.scales[len(self.scales) // 2])[None]
-            case "dense_multi_scale":
-                for side in self.scales:
-                    yield resize_short_side(image, side)[None]
-            case "multi_crop":
-                yield torch.cat(
-                    [_grid(resize_short_side(image, s), self.crop) for s in self.scales]
-                )
-            case "multi_crop_and_dense":
-                for side in self.scales:
-                    whole = resize_short_side(image, side)
-                    yield whole[None]
-                    yield _grid(whole, self.crop)
-            case "144_crops":
-                yield torch.cat(
-                    [
-                        view
-                        for side in self.scales
-                        for square in _squares(resize_short_side(image, side))
-                        for view in (
-                            _five(square, self.crop),
-                            resize(square, (self.crop, self.crop))[None],
-                        )
-                    ]
-                )
+        scaled = Scaled(image)
+        for tensor in self._tensors:
+            yield tensor.cut(scaled)
+
+
+def _whole(short_side: int) -> ViewTensor:
+    """The whole image at one scale."""
+    return ViewTensor(1, lambda image: image.at(short_side)[None], whole=True)
 
 
 def _five(image: Tensor, crop: int) -> Tensor:

@@ -1,12 +1,14 @@
 """What defines the training of a classifier. Pure data: importing this module imports no torch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from stages.augmentation import Augmentation
 from stages.recipe import Optimiser, Pretrained, Recipe
 
-# How a trained network is tested; `stages.tasks.classification.protocols` says what each one sees.
+# How a trained network is tested, by name and in a few words for a command's help. What each protocol shows
+# the network is a row of the table in `stages.tasks.classification.protocols`.
 TestProtocol = Literal[
     "centre_crop",
     "ten_crop",
@@ -16,6 +18,15 @@ TestProtocol = Literal[
     "multi_crop_and_dense",
     "144_crops",
 ]
+PROTOCOL_WORDS: Mapping[TestProtocol, str] = {
+    "centre_crop": "one crop from the middle of the centre square",
+    "ten_crop": "the corners and the centre of the centre square, and their mirror images",
+    "dense": "the whole image at the middle scale and its mirror image, averaged over all places",
+    "dense_multi_scale": "the whole image at every scale, with mirror images",
+    "multi_crop": "5 x 5 crops at every scale, with mirror images",
+    "multi_crop_and_dense": "the mean of multi_crop and dense_multi_scale",
+    "144_crops": "six views of three squares at each of four scales, with mirror images",
+}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from pipeline.papers.alexnet.recipes import TOY_RECIPE
 from pipeline.papers.record import published_results
 from pipeline.tracking.store import Tracker
 from stages.claim import Arm, Claim, PublishedEffect, everywhere
-from stages.evaluate import Prediction, answers
 from stages.ledger.entries import Entry, Ledger, make_ledger
 from stages.load.samples import Dataset
 from stages.measurement import Evaluation, Interval, Measurement
@@ -26,6 +25,7 @@ from stages.metrics import METRICS, Metric
 from stages.report.forest import draw_forest
 from stages.report.tables import SCHEMA, lines
 from stages.report.write import Report, collate
+from stages.tasks.classification.predict import Prediction, prediction_table
 
 LRN = Claim(
     paper="alexnet",
@@ -230,11 +230,11 @@ def test_searched_rates_are_a_setting_of_their_own() -> None:
 
 
 def kept_answers(probabilities: np.ndarray, labels: Sequence[int]) -> pa.Table:
-    """Answers as `stages.evaluate` keeps them; probabilities (images, classes)."""
+    """Answers as a test of a classifier keeps them; probabilities (images, classes)."""
     import torch
 
     indices = torch.arange(len(labels))
-    return answers(Prediction(indices, torch.tensor(labels), torch.tensor(probabilities)))
+    return prediction_table(Prediction(indices, torch.tensor(labels), torch.tensor(probabilities)))
 
 
 def test_single_images_are_a_second_view() -> None:

@@ -12,11 +12,12 @@ import pytest
 
 from stages.dataset import is_dataset
 from stages.errors import PipelineError
-from stages.load.loader import Images, training_batches
+from stages.load.images import Images
 from stages.load.samples import Dataset, mirror
 from stages.shard import shard
 from stages.sources import open_source
 from stages.storage import Folder, open_folder
+from stages.tasks.classification.batches import training_batches
 from tests.conftest import command
 from tests.stages.load.test_loader import RECIPE, assert_equal
 
@@ -80,8 +81,8 @@ def test_batches_are_those_of_the_local_data_set(
     assert is_dataset(remote.url)
     limit = sum(sorted(train_bytes(dataset))[-3:])
     assert mirror(remote.url, tmp_path / "mirror", limit) == limit < sum(train_bytes(dataset))
-    monkeypatch.setattr("stages.load.loader.KEEP_DECODED", 0)
-    monkeypatch.setattr("stages.load.loader._PROBED", 1)
+    monkeypatch.setattr("stages.load.images.KEEP_DECODED", 0)
+    monkeypatch.setattr("stages.load.images._PROBED", 1)
     caplog.clear()
     found = batches(Dataset(tmp_path / "mirror"), processes, shuffle_buffer=0)
     assert_equal(found, batches(dataset, processes, shuffle_buffer=0))
@@ -96,7 +97,7 @@ def test_batches_are_those_of_the_local_data_set(
 def test_the_next_shard_is_there_before_it_is_read(
     dataset: Dataset, remote: Folder, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("stages.load.loader.KEEP_DECODED", 0)
+    monkeypatch.setattr("stages.load.images.KEEP_DECODED", 0)
     limit = 3 * max(train_bytes(dataset))
     mirror(remote.url, tmp_path / "mirror", limit)
     options = {"batch_size": 1, "seed": 0, "epoch": 0, "shuffle_buffer": 0}
@@ -120,7 +121,7 @@ def test_the_next_shard_is_there_before_it_is_read(
 def test_with_room_for_all_the_order_is_free_and_nothing_is_fetched_twice(
     dataset: Dataset, remote: Folder, tmp_path: Path, monkeypatch, caplog
 ) -> None:
-    monkeypatch.setattr("stages.load.loader.KEEP_DECODED", 0)
+    monkeypatch.setattr("stages.load.images.KEEP_DECODED", 0)
     caplog.set_level("INFO", "werkzeug")
     mirror(remote.url, tmp_path / "mirror")
     expected = batches(dataset, shuffle_buffer=None)
@@ -134,7 +135,7 @@ def test_too_little_room_for_the_order_or_for_a_shard_is_said(
 ) -> None:
     largest = max(one.bytes for one in dataset.info.shards)
     mirror(remote.url, tmp_path / "mirror", largest)
-    monkeypatch.setattr("stages.load.loader.KEEP_DECODED", 0)
+    monkeypatch.setattr("stages.load.images.KEEP_DECODED", 0)
     with pytest.raises(PipelineError, match="uniformly random order") as raised:
         batches(Dataset(tmp_path / "mirror"), shuffle_buffer=None)
     assert "shuffle_buffer" in raised.value.fix

@@ -18,13 +18,15 @@ from stages.errors import PipelineError
 from stages.job import RunFolder, TrainJob
 from stages.load import order
 from stages.load.augment.draws import Draws
-from stages.load.loader import Images, evaluation_batches, steps_per_epoch, training_batches
+from stages.load.images import Images
+from stages.load.loader import steps_per_epoch
 from stages.load.samples import Dataset
 from stages.parallel import Part
 from stages.shard import shard
 from stages.sources import open_source
+from stages.tasks.classification.batches import evaluation_batches, training_batches
 from stages.tasks.classification.protocols import Views
-from stages.tasks.classification.recipe import Classification
+from stages.tasks.classification.recipe import Classification, Shown
 from stages.train import train
 
 RECIPE = Augmentation(resize=72, crop=64, colour_noise="standard_deviation")
@@ -54,7 +56,7 @@ def batches(images: Images, recipe: Augmentation = RECIPE, **options):
 def assert_equal(found, expected) -> None:
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
-        assert one.of == other.of
+        assert one.global_size == other.global_size
         for field in ("images", "labels", "indices", "colour", "distortion"):
             assert torch.equal(getattr(one, field), getattr(other, field)), field
 
@@ -86,7 +88,7 @@ def test_or_it_is_every_image_once(images: Images, world: int, shuffle_buffer) -
             shuffle_buffer=shuffle_buffer,
             part=Part(rank, world),
         )
-        assert [batch.of for batch in part] == [10] * 9 + [6]
+        assert [batch.global_size for batch in part] == [10] * 9 + [6]
         seen += [index for batch in part for index in batch.indices.tolist()]
     assert sorted(seen) == list(range(96))
     assert steps_per_epoch(96, 10, drop_last=False) == 10
@@ -133,7 +135,7 @@ def test_any_workers_go_on_with_the_very_next_batch(
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_loader_processes_change_nothing(dataset: Dataset, name: str, monkeypatch) -> None:
     expected = batches(images_of(dataset, name), RECIPES[name], epoch=0)
-    monkeypatch.setattr("stages.load.loader.KEEP_DECODED", 0)
+    monkeypatch.setattr("stages.load.images.KEEP_DECODED", 0)
     streamed = Images.to_train(dataset.samples("train"), RECIPES[name])
     assert not streamed.kept
     assert_equal(batches(streamed, RECIPES[name], epoch=0, processes=2), expected)
@@ -144,7 +146,7 @@ def test_loader_processes_change_nothing(dataset: Dataset, name: str, monkeypatc
 def test_loader_processes_go_on_with_the_very_next_batch(
     dataset: Dataset, shuffle_buffer, monkeypatch
 ) -> None:
-    monkeypatch.setattr("stages.load.loader.KEEP_DECODED", 0)
+    monkeypatch.setattr("stages.load.images.KEEP_DECODED", 0)
     images = Images.to_train(dataset.samples("train"), RECIPES["googlenet"])
     options = {"epoch": 1, "batch_size": 14, "drop_last": False, "shuffle_buffer": shuffle_buffer}
     whole = batches(images, RECIPES["googlenet"], **options)
@@ -156,7 +158,7 @@ def test_loader_processes_go_on_with_the_very_next_batch(
 @pytest.fixture(params=[0, 1 << 30], ids=["decoded anew", "kept decoded"])
 def keep(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to hold the images."""
-    monkeypatch.setattr("stages.load.loader.KEEP_DECODED", request.param)
+    monkeypatch.setattr("stages.load.images.KEEP_DECODED", request.param)
 
 
 @pytest.mark.usefixtures("keep")
@@ -196,7 +198,7 @@ def test_a_damaged_image_is_named_wherever_it_is_decoded(source: Path, tmp_path:
 
 def test_batches_stay_as_they_are_as_long_as_they_are_kept(dataset: Dataset, monkeypatch) -> None:
     """Loader processes write into memory that was used before; not while somebody has a view of it."""
-    monkeypatch.setattr("stages.load.loader.KEEP_DECODED", 0)
+    monkeypatch.setattr("stages.load.images.KEEP_DECODED", 0)
     images = Images.to_train(dataset.samples("train"), RECIPE)
     expected = batches(images, epoch=0, batch_size=3)
     options = {"batch_size": 3, "seed": 1, "epoch": 0, "processes": 2}
@@ -221,8 +223,8 @@ def test_labels_and_colour_belong_to_the_images(dataset: Dataset, images: Images
 @pytest.mark.parametrize("world", [1, 2, 5])
 @pytest.mark.parametrize("protocol", ["centre_crop", "multi_crop"])
 def test_a_test_sees_each_image_once(dataset: Dataset, world: int, protocol) -> None:
-    views = Views(protocol, crop=32, resize=36, scales=(40,))
-    val = Images.to_view(dataset.samples("val"), views)
+    views = Views(protocol, Shown(crop=32, resize=36, scales=(40,)))
+    val = views.images(dataset.samples("val"))
     seen = []
     for rank in range(world):
         for batch in evaluation_batches(val, views, at_once=150, part=Part(rank, world)):

@@ -11,12 +11,13 @@ import torch
 from pipeline.papers.googlenet import recipes as googlenet
 from pipeline.papers.resnet import recipes as resnet
 from stages.augmentation import Augmentation
-from stages.load.loader import Batch, Images, training_batches
+from stages.load.images import Images
 from stages.load.samples import Dataset
 from stages.parallel import Part
 from stages.shard import shard
 from stages.shard.verify import verify
 from stages.sources import open_source
+from stages.tasks.classification.batches import Batch, training_batches
 from tests.stages.sources.originals import contents
 
 

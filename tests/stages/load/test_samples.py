@@ -11,11 +11,12 @@ import pytest
 from stages.augmentation import Augmentation
 from stages.dataset import read_info
 from stages.errors import PipelineError
-from stages.load.loader import Images, training_batches
+from stages.load.images import Images
 from stages.load.samples import Dataset
 from stages.shard import shard
 from stages.shard.verify import verify
 from stages.sources import Source, check_source, open_source
+from stages.tasks.classification.batches import training_batches
 from tests.stages.load.test_loader import assert_equal
 
 BOX = pa.struct([(side, pa.float32()) for side in ("xmin", "ymin", "xmax", "ymax")])

@@ -86,7 +86,7 @@ def epochs_of(job: TrainJob) -> list[dict[str, float]]:
 
 def assert_same(one: TrainJob, other: TrainJob) -> None:
     """To what float32 sums in another order differ by."""
-    expected, found = load_file(one.weights), load_file(other.folder.weights)
+    expected, found = load_file(one.folder.weights), load_file(other.folder.weights)
     for name in expected:
         assert torch.allclose(found[name], expected[name], rtol=1e-5, atol=1e-5), name
     assert epochs_of(other) == epochs_of(one)
@@ -143,7 +143,7 @@ def test_the_loss_falls_in_every_way_to_compute(
 def test_the_loss_falls_with_images_that_a_gpu_decoded(
     recipe: Classification, dataset: Dataset, tmp_path: Path, keep: int, monkeypatch
 ) -> None:
-    monkeypatch.setattr("stages.load.loader.KEEP_DECODED", keep)
+    monkeypatch.setattr("stages.load.images.KEEP_DECODED", keep)
     execution = Execution(decode="gpu")
     job = TrainJob(
         replace(recipe, epochs=12), dataset.root, RunFolder(tmp_path), seed=0, execution=execution
@@ -156,7 +156,7 @@ def test_the_loss_falls_with_images_that_a_gpu_decoded(
 def test_compiled_it_trains_like_uncompiled(alone: TrainJob, tmp_path: Path) -> None:
     compiled = replace(alone, folder=RunFolder(tmp_path), execution=Execution(compile=True))
     train(compiled)
-    expected, found = load_file(alone.folder.weights), load_file(compiled.weights)
+    expected, found = load_file(alone.folder.weights), load_file(compiled.folder.weights)
     for name in expected:
         assert torch.allclose(found[name], expected[name], rtol=1e-3, atol=1e-4), name
 

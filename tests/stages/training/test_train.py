@@ -20,14 +20,16 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import models
-from stages.evaluate import evaluate_part, hits
+from stages.evaluate import evaluate_part
 from stages.job import RunFolder, TrainingStopped, TrainJob, read_result
 from stages.journal import Follower
 from stages.load.augment.colour import Normalise
-from stages.load.loader import Images, training_batches
+from stages.load.images import Images
 from stages.load.samples import Dataset
 from stages.recipe import Optimiser, ParameterGroup, Plateau, Polynomial, Schedule, Start, Steps
+from stages.tasks.classification.batches import training_batches
 from stages.tasks.classification.recipe import Classification
+from stages.tasks.classification.score import correct_answers
 from stages.tasks.task import Net
 from stages.train import train
 from stages.training import checkpoint
@@ -205,6 +207,23 @@ def test_interrupted_twice_it_ends_as_if_it_had_not_been(
     assert told(run, *kept) == told(whole, *kept)
 
 
+def test_a_checkpoint_of_the_earlier_layout_is_gone_on_from(
+    guessing: Classification, counted: list[float], dataset: Dataset, tmp_path: Path
+) -> None:
+    """The classifier's state lay beside the loop's, and of the epoch's sums there were the right answers."""
+    run = job(guessing, dataset, tmp_path, checkpoint_seconds=0.0)
+    with interrupted_in_step(4):
+        train(run)
+    state = checkpoint.latest(run.folder.checkpoints)
+    assert state is not None
+    learner, (_, right) = state.pop("learner"), state.pop("totals")
+    checkpoint.save(run.folder.checkpoints, {**state, **learner, "right": int(right)}, 3)
+    train(run)
+    starts = [r["step"] for r in Follower(run.folder.journal).read() if r["kind"] == "start"]
+    assert starts == [0, 3]
+    assert training_errors(run) == pytest.approx(counted)
+
+
 def told(run: TrainJob, *names: str) -> list[dict[str, object]]:
     """What the journal says of steps and epochs."""
     records = [r for r in Follower(run.folder.journal).read() if r["kind"] != "start"]
@@ -240,10 +259,10 @@ def test_averaging_is_the_mean_of_the_weights_after_each_step(
     for epochs in (3, 4, 5):
         one = job(replace(plain, epochs=epochs), dataset, tmp_path / str(epochs))
         train(one)
-        after.append(load_file(one.weights))
+        after.append(load_file(one.folder.weights))
     averaged = job(replace(plain, epochs=5, average_from=2), dataset, tmp_path / "averaged")
     train(averaged)
-    found = load_file(averaged.weights)
+    found = load_file(averaged.folder.weights)
     for name in found:
         mean = torch.stack([weights[name].double() for weights in after]).mean(dim=0)
         assert torch.allclose(found[name].double(), mean, rtol=0, atol=1e-7), name
@@ -262,7 +281,7 @@ def test_the_averaged_weights_are_validated(
         train(run)
         table = evaluate_part([Net(run.recipe, run.folder.weights)], run.dataset, "centre_crop")
         errors.append(epochs_of(run)[-1][1])
-        assert errors[-1] == pytest.approx(100 * np.mean(~hits(table)[:, 0]))
+        assert errors[-1] == pytest.approx(100 * np.mean(~correct_answers(table)[:, 0]))
     assert errors[0] != pytest.approx(errors[1])
 
 
@@ -337,7 +356,7 @@ def test_filters_stay_within_their_root_mean_square(
     bounded = job(replace(one_step, filter_rms=bound), dataset, tmp_path / "bounded")
     train(free)
     train(bounded)
-    before, after = load_file(free.weights), load_file(bounded.weights)
+    before, after = load_file(free.folder.weights), load_file(bounded.folder.weights)
     convs = [name for name, weights in before.items() if weights.dim() == 4]
     rms = {name: before[name].square().mean(dim=(1, 2, 3)).sqrt() for name in convs}
     assert (
@@ -375,9 +394,9 @@ def test_a_staged_start_takes_what_matches_and_nothing_else(
         vgg_a.recipe, model="vgg_d", optimiser=frozen, start=Start(vgg_a.recipe, FROM_A)
     )
     assert deeper.ancestors == (vgg_a.recipe,)
-    run = job(deeper, dataset, tmp_path, start=vgg_a.weights)
+    run = job(deeper, dataset, tmp_path, start=vgg_a.folder.weights)
     train(run)
-    trained, found = load_file(vgg_a.weights), load_file(run.folder.weights)
+    trained, found = load_file(vgg_a.folder.weights), load_file(run.folder.weights)
     fresh = at_first(deeper).state_dict()
     taken = {name for name in fresh if torch.equal(found[name], trained.get(name, torch.empty(0)))}
     layers = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
@@ -399,14 +418,14 @@ def test_a_start_that_does_not_fit_is_refused(
 ) -> None:
     misfit = replace(vgg_a.recipe, start=Start(vgg_a.recipe, pattern), **changes)
     with pytest.raises(TrainingStopped, match=message):
-        train(job(misfit, dataset, tmp_path, start=vgg_a.weights))
+        train(job(misfit, dataset, tmp_path, start=vgg_a.folder.weights))
 
 
 def test_a_start_from_damaged_weights_is_refused(
     vgg_a: TrainJob, dataset: Dataset, tmp_path: Path
 ) -> None:
     damaged = tmp_path / "weights.safetensors"
-    damaged.write_bytes(vgg_a.weights.read_bytes()[:1000])
+    damaged.write_bytes(vgg_a.folder.weights.read_bytes()[:1000])
     staged = replace(vgg_a.recipe, start=Start(vgg_a.recipe))
     with pytest.raises(TrainingStopped, match="weights to start from cannot be loaded"):
         train(job(staged, dataset, tmp_path / "run", start=damaged))

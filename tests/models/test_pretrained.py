@@ -11,7 +11,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models.pretrained.libraries import load_foreign
+from models.pretrained.libraries import load_pretrained
 from models.pretrained.preprocessing import Preprocessing
 
 IMAGENET = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -48,7 +48,7 @@ def logits(model: nn.Module, side: int = 224) -> Tensor:
 def test_torchvision_from_a_file(file: str, tmp_path: Path) -> None:
     original = squeezenet()
     path = saved(original, tmp_path / file)
-    model, preprocessing = load_foreign("torchvision:squeezenet1_1", path)
+    model, preprocessing = load_pretrained("torchvision:squeezenet1_1", path)
     assert not model.training
     assert torch.equal(logits(model), logits(original))
     assert preprocessing.input_size == 224
@@ -60,7 +60,7 @@ def test_torchvision_from_a_file(file: str, tmp_path: Path) -> None:
 def test_timm_from_a_file(tmp_path: Path) -> None:
     original = timm.create_model("mobilenetv3_small_050", num_classes=10).eval()
     path = saved(original, tmp_path / "w.pth")
-    model, preprocessing = load_foreign("timm:mobilenetv3_small_050", path, num_classes=10)
+    model, preprocessing = load_pretrained("timm:mobilenetv3_small_050", path, num_classes=10)
     assert torch.equal(logits(model), logits(original))
     assert preprocessing.input_size == 224
     assert preprocessing.std_rgb == pytest.approx(IMAGENET[1])
@@ -68,7 +68,7 @@ def test_timm_from_a_file(tmp_path: Path) -> None:
 
 def test_the_normalisation_is_that_of_the_weights(tmp_path: Path) -> None:
     path = saved(timm.create_model("test_vit"), tmp_path / "w.pth")
-    _, preprocessing = load_foreign("timm:test_vit", path)
+    _, preprocessing = load_pretrained("timm:test_vit", path)
     assert preprocessing == Preprocessing(160, (127.5,) * 3, (127.5,) * 3)
 
 
@@ -77,7 +77,7 @@ def test_a_checkpoint_around_the_state_dict(wrap: str, tmp_path: Path) -> None:
     original = squeezenet()
     state = OrderedDict((f"module.{key}", value) for key, value in original.state_dict().items())
     torch.save({"epoch": 90, wrap: state}, tmp_path / "checkpoint.pth.tar")
-    model, _ = load_foreign("torchvision:squeezenet1_1", tmp_path / "checkpoint.pth.tar")
+    model, _ = load_pretrained("torchvision:squeezenet1_1", tmp_path / "checkpoint.pth.tar")
     assert torch.equal(logits(model), logits(original))
 
 
@@ -85,17 +85,17 @@ def test_files_from_before_batches_were_counted(tmp_path: Path) -> None:
     original = torchvision.models.resnet18(weights=None).eval()
     state = {k: v for k, v in original.state_dict().items() if "num_batches" not in k}
     torch.save(state, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
-    model, _ = load_foreign("torchvision:resnet18", tmp_path / "w.pth")
+    model, _ = load_pretrained("torchvision:resnet18", tmp_path / "w.pth")
     assert torch.equal(logits(model), logits(original))
 
 
 def test_torchvisions_googlenet_rescales_its_input_as_its_weights_need(tmp_path: Path) -> None:
     original = torchvision.models.googlenet(init_weights=False, transform_input=True).eval()
     path = saved(original, tmp_path / "w.pth")
-    model, _ = load_foreign("torchvision:googlenet", path)
+    model, _ = load_pretrained("torchvision:googlenet", path)
     assert torch.equal(logits(model), logits(original))
     original.aux1 = original.aux2 = None
-    model, _ = load_foreign("torchvision:googlenet", saved(original, tmp_path / "w.pth"))
+    model, _ = load_pretrained("torchvision:googlenet", saved(original, tmp_path / "w.pth"))
     assert torch.equal(logits(model), logits(original))
 
 
@@ -108,7 +108,7 @@ def test_torchvisions_cache_is_used_and_the_network_is_not(
     saved(original, folder / url.rpartition("/")[2])
     monkeypatch.setattr("torch.hub.download_url_to_file", None)
     for name in ("torchvision:squeezenet1_1", "torchvision:squeezenet1_1.IMAGENET1K_V1"):
-        model, _ = load_foreign(name)
+        model, _ = load_pretrained(name)
         assert torch.equal(logits(model), logits(original))
 
 
@@ -117,7 +117,7 @@ def test_timms_cache_is_used(name: str, caches: Path) -> None:
     original = timm.create_model(name).eval()
     published = timm.get_pretrained_cfg(name)
     with pytest.raises(ValueError, match="not on this machine: give their path, or ask for"):
-        load_foreign(f"timm:{name}")
+        load_pretrained(f"timm:{name}")
     if published.hf_hub_id:
         folder = caches / "hub" / f"models--{published.hf_hub_id.replace('/', '--')}"
         (folder / "refs").mkdir(parents=True)
@@ -127,7 +127,7 @@ def test_timms_cache_is_used(name: str, caches: Path) -> None:
     else:
         (folder := caches / "torch" / "hub" / "checkpoints").mkdir(parents=True)
         saved(original, folder / published.url.rpartition("/")[2])
-    model, preprocessing = load_foreign(f"timm:{name}")
+    model, preprocessing = load_pretrained(f"timm:{name}")
     side = preprocessing.input_size
     assert torch.equal(logits(model, side), logits(original, side))
 
@@ -152,12 +152,12 @@ def test_timms_cache_is_used(name: str, caches: Path) -> None:
 )
 def test_what_cannot_be_found(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        load_foreign(name)
+        load_pretrained(name)
 
 
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no weights at .*gone\.pth"):
-        load_foreign("torchvision:squeezenet1_1", tmp_path / "gone.pth")
+        load_pretrained("torchvision:squeezenet1_1", tmp_path / "gone.pth")
 
 
 class Code:
@@ -168,7 +168,7 @@ class Code:
 def test_code_in_a_file_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"state_dict": squeezenet().state_dict(), "args": Code()}, tmp_path / "w.pth")
     with pytest.raises(ValueError, match=r"holds Python objects.*save model\.state_dict\(\)"):
-        load_foreign("torchvision:squeezenet1_1", tmp_path / "w.pth")
+        load_pretrained("torchvision:squeezenet1_1", tmp_path / "w.pth")
     assert "this ran" not in capsys.readouterr().out
 
 
@@ -177,41 +177,41 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_damaged_files(file: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / file).write_bytes(content)
     with pytest.raises(ValueError, match=rf"w\.{file[2:]} is "):
-        load_foreign("torchvision:squeezenet1_1", tmp_path / file)
+        load_pretrained("torchvision:squeezenet1_1", tmp_path / file)
 
 
 def test_caffe_by_name(tmp_path: Path) -> None:
     (tmp_path / "w.caffemodel").write_bytes(b"<html>")
     with pytest.raises(ValueError, match="no caffemodel: no field begins at byte 0"):
-        load_foreign("caffe:vgg_d", tmp_path / "w.caffemodel")
+        load_pretrained("caffe:vgg_d", tmp_path / "w.caffemodel")
 
 
 def test_not_a_state_dict(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "w.pth")
     with pytest.raises(ValueError, match="no state dict, but list"):
-        load_foreign("torchvision:squeezenet1_1", tmp_path / "w.pth")
+        load_pretrained("torchvision:squeezenet1_1", tmp_path / "w.pth")
 
 
 def test_another_number_of_classes(tmp_path: Path) -> None:
     path = saved(squeezenet(10), tmp_path / "w.pth")
-    load_foreign("torchvision:squeezenet1_1", path, num_classes=10)
+    load_pretrained("torchvision:squeezenet1_1", path, num_classes=10)
     with pytest.raises(ValueError, match="has 10 classes, not 1000: load it with num_classes=10"):
-        load_foreign("torchvision:squeezenet1_1", path)
+        load_pretrained("torchvision:squeezenet1_1", path)
     with pytest.raises(ValueError, match=r"published weights .* have 1000 classes, not 10"):
-        load_foreign("timm:resnet50", num_classes=10)
+        load_pretrained("timm:resnet50", num_classes=10)
 
 
 def test_weights_of_another_network(tmp_path: Path) -> None:
     path = saved(squeezenet(), tmp_path / "w.pth")
     with pytest.raises(ValueError, match=r"missing: bn1\.bias, .*not in the network: classifier"):
-        load_foreign("torchvision:resnet18", path)
+        load_pretrained("torchvision:resnet18", path)
     with pytest.raises(ValueError, match=r"torchvision:squeezenet1_0: .* of another shape"):
-        load_foreign("torchvision:squeezenet1_0", path)
+        load_pretrained("torchvision:squeezenet1_0", path)
 
 
 FACTORIES = """
 from torch import nn
-from models.preprocessing import Preprocessing
+from models.pretrained.preprocessing import Preprocessing
 
 def net(classes=1000):
     layers = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, classes)
@@ -237,10 +237,10 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_factory_of_ones_own(own_module: str, tmp_path: Path) -> None:
-    model, preprocessing = load_foreign(f"{own_module}:net")
+    model, preprocessing = load_pretrained(f"{own_module}:net")
     assert preprocessing == Preprocessing(96, (120.0, 110.0, 100.0), (1.0, 1.0, 1.0))
     path = saved(model, tmp_path / "w.safetensors")
-    again, _ = load_foreign(f"{own_module}:net", path)
+    again, _ = load_pretrained(f"{own_module}:net", path)
     assert torch.equal(logits(again, 96), logits(model, 96))
 
 
@@ -254,9 +254,9 @@ def test_a_factory_of_ones_own(own_module: str, tmp_path: Path) -> None:
 )
 def test_factories_that_do_not_fit(own_module: str, function: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        load_foreign(f"{own_module}:{function}")
+        load_pretrained(f"{own_module}:{function}")
 
 
 def test_errors_of_the_users_code_are_its_own(own_module: str) -> None:
     with pytest.raises(ModuleNotFoundError, match="a_package_that_is_not_there"):
-        load_foreign(f"{own_module}:needs")
+        load_pretrained(f"{own_module}:needs")

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,14 +12,19 @@ from torch import Tensor, nn
 
 import models
 from stages.augmentation import Augmentation
-from stages.evaluate import answers, predict
+from stages.errors import PipelineError
 from stages.load.decode import resize, resize_short_side
-from stages.load.loader import Images
 from stages.load.samples import Dataset
 from stages.shard import shard
 from stages.sources import open_source
-from stages.tasks.classification.protocols import Views
-from stages.tasks.classification.recipe import Classification
+from stages.tasks.classification.predict import predict, prediction_table
+from stages.tasks.classification.protocols import PROTOCOLS, Views
+from stages.tasks.classification.recipe import (
+    PROTOCOL_WORDS,
+    Classification,
+    Shown,
+    TestProtocol,
+)
 from tests.stages.load.test_augment import coordinates
 
 SCALES = (96, 128, 160)
@@ -48,8 +54,8 @@ def spans(view: Tensor) -> tuple[int, int, int, int]:
 @pytest.mark.parametrize("shape", [(100, 140), (140, 100), (128, 128)])
 def test_counts_are_exact_and_weights_add_up(protocol, count, shape) -> None:
     scales = (*SCALES, 192) if protocol == "144_crops" else SCALES
-    views = Views(protocol, crop=64, resize=72, scales=scales)
-    image = coordinates(72, 72) if views.square else coordinates(*shape)
+    views = Views(protocol, Shown(crop=64, resize=72, scales=scales))
+    image = coordinates(72, 72) if PROTOCOLS[protocol].from_square else coordinates(*shape)
     tensors = shown(views, image)
     mirrors = 2 if views.mirrored else 1
     assert mirrors * sum(len(tensor) for tensor in tensors) == views.count == count
@@ -61,16 +67,16 @@ def test_counts_are_exact_and_weights_add_up(protocol, count, shape) -> None:
 
 
 def test_ten_crop_is_corners_and_centre() -> None:
-    (crops,) = shown(Views("ten_crop", crop=64, resize=72), coordinates(72, 72))
+    (crops,) = shown(Views("ten_crop", Shown(crop=64, resize=72)), coordinates(72, 72))
     assert {spans(crop) for crop in crops} == {
         (y, y + 63, x, x + 63) for y, x in [(4, 4), (0, 0), (0, 8), (8, 0), (8, 8)]
     }
-    (centre,) = shown(Views("centre_crop", crop=64, resize=72), coordinates(72, 72))
+    (centre,) = shown(Views("centre_crop", Shown(crop=64, resize=72)), coordinates(72, 72))
     assert spans(centre[0]) == (4, 67, 4, 67)
 
 
 def test_dense_shows_whole_images_at_each_scale() -> None:
-    views = Views("dense_multi_scale", crop=64, resize=72, scales=SCALES)
+    views = Views("dense_multi_scale", Shown(crop=64, resize=72, scales=SCALES))
     sizes = [tuple(view.shape) for view in shown(views, coordinates(100, 150))]
     assert sizes == [(1, 3, 96, 144), (1, 3, 128, 192), (1, 3, 160, 240)]
     (one,) = shown(replace(views, protocol="dense"), coordinates(150, 100))
@@ -78,7 +84,7 @@ def test_dense_shows_whole_images_at_each_scale() -> None:
 
 
 def test_multi_crop_is_a_regular_grid_that_reaches_every_edge() -> None:
-    views = Views("multi_crop", crop=64, resize=72, scales=(128,))
+    views = Views("multi_crop", Shown(crop=64, resize=72, scales=(128,)))
     (crops,) = shown(views, coordinates(128, 200))
     assert [spans(crop) for crop in crops] == [
         (y, y + 63, x, x + 63) for y in (0, 16, 32, 48, 64) for x in (0, 34, 68, 102, 136)
@@ -87,7 +93,7 @@ def test_multi_crop_is_a_regular_grid_that_reaches_every_edge() -> None:
 
 @pytest.mark.parametrize("upright", [False, True])
 def test_144_crops_are_six_of_three_squares_of_four_scales(upright: bool) -> None:
-    views = Views("144_crops", crop=64, resize=72, scales=(80, 96, 112, 128))
+    views = Views("144_crops", Shown(crop=64, resize=72, scales=(80, 96, 112, 128)))
     image = coordinates(160, 80) if upright else coordinates(80, 160)
     (crops,) = shown(views, image)
     assert crops.shape == (72, 3, 64, 64)
@@ -109,7 +115,7 @@ def test_144_crops_listed_place_by_place() -> None:
         128: ((0, 64, 128), [(32, 32), (0, 0), (0, 64), (64, 0), (64, 64)]),
     }
     image = coordinates(100, 200)
-    (crops,) = shown(Views("144_crops", crop=64, resize=72, scales=tuple(places)), image)
+    (crops,) = shown(Views("144_crops", Shown(crop=64, resize=72, scales=tuple(places))), image)
     expected = []
     for scale, (begins, five) in places.items():
         whole = resize_short_side(image, scale)
@@ -181,8 +187,8 @@ def test_marked_corners_are_seen_as_often_as_the_protocol_says(
     marked: Dataset, protocol, shares
 ) -> None:
     """A view's top left shows the image's own, and its top right in a mirror image; so below."""
-    views = Views(protocol, crop=64, resize=72, scales=(80, 96, 112, 128))
-    images = Images.to_view(marked.samples("val"), views)
+    views = Views(protocol, Shown(crop=64, resize=72, scales=(80, 96, 112, 128)))
+    images = views.images(marked.samples("val"))
     for corner, (own, mirrored) in ((0, (1, 2)), (-1, (4, 3))):
         found = predict(
             Looking(corner), images, torch.Tensor.float, views, device=torch.device("cpu")
@@ -194,9 +200,20 @@ def test_marked_corners_are_seen_as_often_as_the_protocol_says(
         assert torch.allclose(found.probabilities[order], expected, atol=1e-5)
 
 
+def test_every_protocol_has_a_name_a_row_and_words() -> None:
+    names = get_args(TestProtocol)
+    assert tuple(PROTOCOLS) == tuple(PROTOCOL_WORDS) == names
+
+
+def test_an_unknown_protocol_is_refused_with_those_there_are(recipe: Classification) -> None:
+    with pytest.raises(PipelineError, match="no protocol 'twelve_crops'") as raised:
+        Views("twelve_crops", recipe.shown)
+    assert "ten_crop, dense" in raised.value.fix
+
+
 def test_whole_images_need_scales(recipe: Classification) -> None:
-    with pytest.raises(ValueError, match="test_scales"):
-        Views.of(recipe, "dense")
+    with pytest.raises(PipelineError, match="test_scales"):
+        Views("dense", recipe.shown)
 
 
 class Brightness(nn.Module):
@@ -212,13 +229,15 @@ class Brightness(nn.Module):
 
 @pytest.mark.parametrize("protocol", ["dense", "dense_multi_scale", "multi_crop_and_dense"])
 def test_scores_are_averaged_over_places_and_shares_over_views(dataset: Dataset, protocol) -> None:
-    views = Views(protocol, crop=40, resize=64, scales=(48, 64, 80))
-    images = Images.to_view(dataset.samples("val"), views)
+    views = Views(protocol, Shown(crop=40, resize=64, scales=(48, 64, 80)))
+    images = views.images(dataset.samples("val"))
 
     def tenth(x: Tensor) -> Tensor:
         return x.float() / 100
 
-    table = answers(predict(Brightness(), images, tenth, views, device=torch.device("cpu")))
+    table = prediction_table(
+        predict(Brightness(), images, tenth, views, device=torch.device("cpu"))
+    )
     for row in table.slice(0, 4).to_pylist():
         groups: dict[bool, list[Tensor]] = {True: [], False: []}
         for tensor in views(images[row["index"]]):
@@ -234,8 +253,8 @@ def test_vgg_is_tested_densely(dataset: Dataset) -> None:
     """As sliding its fully connected layers over the maps of the last pool by hand."""
     torch.manual_seed(0)
     model = models.create("vgg_a", num_classes=6, width=0.125, image_size=64).eval()
-    views = Views("dense_multi_scale", crop=64, resize=64, scales=(64, 96, 130))
-    images = Images.to_view(dataset.samples("val"), views)
+    views = Views("dense_multi_scale", Shown(crop=64, resize=64, scales=(64, 96, 130)))
+    images = views.images(dataset.samples("val"))
     normalise = lambda x: x.float() - 120  # noqa: E731
     found = predict(model, images, normalise, views, device=torch.device("cpu"))
     assert found.indices.tolist() == list(range(42))
@@ -266,6 +285,6 @@ def test_views_of_a_recipe(recipe: Classification) -> None:
         augmentation=Augmentation(resize=384, crop=224),
         test_scales=(256, 384, 512),
     )
-    views = Views.of(whole, "dense")
+    views = Views("dense", whole.shown)
     (view,) = views(torch.zeros(3, 400, 500, dtype=torch.uint8))
     assert view.shape == (1, 3, 384, 480)
