@@ -249,20 +249,6 @@ class LeNet5(nn.Module):
         return self.output(f(self.f6(x)))
 
 
-def map_loss(logits: Tensor, labels: Tensor, j: float) -> Tensor:
-    """The MAP criterion of the paper's RBF output (eq. 9), averaged over the batch.
-
-    Args:
-        logits: (N, num_classes), minus the distances.
-        labels: (N,) class indices.
-        j: distance of the rubbish class, which keeps the wrong classes' distances from growing
-            for ever and the right one's from collapsing; positive.
-    """
-    rubbish = logits.new_tensor(-j)
-    right = logits.gather(1, labels[:, None]).squeeze(1)
-    return (torch.logaddexp(rubbish, logits.logsumexp(1)) - right).mean()
-
-
 @register("lenet5")
 def lenet5(
     num_classes: int = 10,

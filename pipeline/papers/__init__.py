@@ -7,6 +7,7 @@ from pipeline.papers import (
     alexnet,
     googlenet,
     grid,
+    lenet,
     resnet,
     resnext,
     senet,
@@ -20,6 +21,7 @@ from stages.paper import Paper
 
 # The winner stands first in each year.
 PAPERS: tuple[Paper, ...] = (
+    lenet.PAPER,
     alexnet.PAPER,
     zfnet.PAPER,
     googlenet.PAPER,

@@ -79,6 +79,12 @@ class Normalise:
         return torch.addcmul(shift * scale, x, scale, out=into)
 
 
+def grey(images: Tensor) -> Tensor:
+    """The grey version of float images (..., 3, height, width), with one channel."""
+    weights = images.new_tensor(_GREY).view(3, 1, 1)
+    return (images * weights).sum(dim=-3, keepdim=True)
+
+
 def distort(images: Tensor, distortion: Tensor) -> Tensor:
     """Change contrast, brightness and saturation in each image's own order (Howard 2013).
 
@@ -93,14 +99,13 @@ def distort(images: Tensor, distortion: Tensor) -> Tensor:
     Returns:
         Of the images' shape, clipped to 0-255 after each step.
     """
-    weights = images.new_tensor(_GREY).view(3, 1, 1)
     for step, factor in zip(
         distortion[:, :3].T[..., None, None, None],
         distortion[:, 3:].T[..., None, None, None],
         strict=True,
     ):
-        grey = (images * weights).sum(dim=1, keepdim=True)
-        contrast = grey.mean(dim=(2, 3), keepdim=True).expand_as(grey)
-        reference = torch.where(step == 0, contrast, torch.where(step == 2, grey, 0.0))
+        greys = grey(images)
+        contrast = greys.mean(dim=(2, 3), keepdim=True).expand_as(greys)
+        reference = torch.where(step == 0, contrast, torch.where(step == 2, greys, 0.0))
         images = torch.lerp(reference.expand_as(images), images, factor).clamp_(0, 255)
     return images

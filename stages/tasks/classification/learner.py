@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 import models
@@ -15,12 +14,13 @@ from models.zfnet import renormalise_after_step
 from stages.errors import PipelineError
 from stages.execution import Execution
 from stages.job import TrainingStopped, TrainJob
-from stages.load.augment.colour import Normalise
 from stages.load.images import Images
 from stages.load.loader import steps_per_epoch
 from stages.load.samples import Dataset
 from stages.parallel import Part
 from stages.tasks.classification.batches import Batch, training_batches
+from stages.tasks.classification.inputs import input_of
+from stages.tasks.classification.losses import summed_loss
 from stages.tasks.classification.predict import predict, prediction_table
 from stages.tasks.classification.protocols import Views
 from stages.tasks.classification.recipe import Classification
@@ -65,7 +65,7 @@ class ClassificationLearner:
             dataset.samples("train"), augmentation, _decoding_device(job.execution, device)
         )
         self.val_images = self.views.images(dataset.samples("val"))
-        self.normalise = Normalise(dataset, augmentation, device)
+        self.normalise = input_of(recipe, dataset, device)
         images = len(self.train_images)
         self.epochs = recipe.epochs
         self.steps_per_epoch = steps_per_epoch(images, recipe.batch_size, recipe.drop_last)
@@ -132,12 +132,7 @@ class ClassificationLearner:
         outputs = network(inputs)
         heads = outputs if isinstance(outputs, tuple) else (outputs,)
         main, *auxiliary = (
-            F.cross_entropy(
-                scores.float(),
-                batch.labels,
-                reduction="sum",
-                label_smoothing=self.recipe.label_smoothing,
-            )
+            summed_loss(self.recipe.loss, scores.float(), batch.labels, self.recipe.label_smoothing)
             for scores in heads
         )
         correct = (heads[0].detach().argmax(dim=1) == batch.labels).sum()

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from models.weights import load_network
 from stages.errors import PipelineError
-from stages.load.augment.colour import Normalise
 from stages.load.images import Images
 from stages.load.samples import Dataset
 from stages.parallel import ALONE, Part
 from stages.tasks.classification.batches import evaluation_batches
+from stages.tasks.classification.inputs import input_of
 from stages.tasks.classification.pretrained import open_pretrained
 from stages.tasks.classification.protocols import Views
 from stages.tasks.classification.recipe import Classification, PretrainedClassifier
@@ -212,4 +212,4 @@ def _open(net: Net, dataset: Dataset, device: torch.device) -> Subject:
             f"{len(own)} of the data set",
             "test it on the data set that it was trained on",
         )
-    return Subject(model.to(device), Normalise(dataset, origin.augmentation, device))
+    return Subject(model.to(device), input_of(origin, dataset, device))

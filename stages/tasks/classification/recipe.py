@@ -1,7 +1,7 @@
 """What defines the training of a classifier. Pure data: importing this module imports no torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from stages.augmentation import Augmentation
@@ -27,6 +27,28 @@ PROTOCOL_WORDS: Mapping[TestProtocol, str] = {
     "multi_crop_and_dense": "the mean of multi_crop and dense_multi_scale",
     "144_crops": "six views of three squares at each of four scales, with mirror images",
 }
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Minus the logarithm of the softmax of the right class's score."""
+
+    kind: Literal["cross_entropy"] = "cross_entropy"
+
+
+@dataclass(frozen=True)
+class MAPCriterion:
+    """LeCun 1998, eq. 9, for an output of minus the distances to the classes' codes.
+
+    Attributes:
+        j: distance of the rubbish class.
+    """
+
+    j: float
+    kind: Literal["map_criterion"] = "map_criterion"
+
+
+Loss = CrossEntropy | MAPCriterion
 
 
 @dataclass(frozen=True)
@@ -72,6 +94,9 @@ class Classification(Recipe):
             (Zeiler and Fergus 2013, section 3: 0.1).
         average_from: from this epoch on the mean of the weights after each step is kept, tested and
             saved (Polyak averaging; Szegedy 2014, section 6).
+        loss: what is minimised.
+        grey: the network sees one channel, in which black and white pixels have these two values; None for
+            three channels on the 0-255 scale less the mean.
     """
 
     augmentation: Augmentation
@@ -85,6 +110,8 @@ class Classification(Recipe):
     label_smoothing: float = 0.0
     filter_rms: float | None = None
     average_from: float | None = None
+    loss: Loss = field(default=CrossEntropy(), metadata={"since": 2})
+    grey: tuple[float, float] | None = field(default=None, metadata={"since": 2})
 
     @property
     def shown(self) -> Shown:

@@ -17,6 +17,7 @@ from stages.measurement import Interval
 from stages.parallel import Part, this_worker
 from stages.recipe import Recipe
 from stages.tasks.classification import score
+from stages.tasks.classification.inputs import channels_of
 from stages.tasks.classification.learner import ClassificationLearner
 from stages.tasks.classification.predict import predict_nets
 from stages.tasks.classification.recipe import Classification
@@ -75,7 +76,7 @@ class ClassificationTask:
         model = create(recipe.model, classes, **recipe.knobs)
 
         def inputs(images: int, where: torch.device) -> Tensor:
-            shape = (images, 3, side, side)
+            shape = (images, channels_of(recipe), side, side)
             # On the meta device a draw costs seconds, to import a compiler.
             draw = torch.empty if where.type == "meta" else torch.randn
             return draw(shape, device=where)

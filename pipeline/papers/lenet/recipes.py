@@ -1,0 +1,106 @@
+"""How LeCun, Bottou, Bengio and Haffner trained in 1998 (section III), at each scale."""
+
+from dataclasses import replace
+
+from stages.augmentation import Augmentation
+from stages.paper import Recipes
+from stages.recipe import Deviation, Optimiser, ParameterGroup, Steps
+from stages.tasks.classification.recipe import Classification, CrossEntropy, MAPCriterion
+
+# Section II.B: a pixel of the background, and one of the ink. The input's mean is then about 0.
+_INTENSITIES = (-0.1, 1.175)
+
+_ONE_RATE = Deviation(
+    "one rate for all weights: the paper's global rates over its mu of 0.02",
+    "the paper divides the global rate by mu + h for each weight, with h its second derivative, estimated "
+    "before each pass (stochastic diagonal Levenberg-Marquardt); where the error is flat, h is 0",
+)
+_DISTANCE = Deviation(
+    "the distance j of the MAP criterion's rubbish class is 10",
+    "the summaries that were at hand do not give it",
+)
+
+
+def _optimiser(*rates: tuple[float, float]) -> Optimiser:
+    return Optimiser(
+        momentum=0.0,
+        rate="outside",
+        groups=(ParameterGroup(".*", Steps(rates), weight_decay=0.0),),
+    )
+
+
+LENET5 = Classification(
+    model="lenet5",
+    knobs={"image_size": 28, "border": 2},
+    augmentation=Augmentation(
+        resize=28,  # MNIST's digits; the net's border makes them 32
+        crop=28,
+        flip=False,
+        random_crop=False,
+    ),
+    grey=_INTENSITIES,
+    loss=MAPCriterion(j=10.0),  # section II.C, eq. 9
+    # Section III.B: 0.0005 for two passes, 0.0002 and 0.0001 for three each, 0.00005 for four, then 0.00001.
+    optimiser=_optimiser((0, 0.025), (2, 0.01), (5, 0.005), (8, 0.0025), (12, 0.0005)),
+    batch_size=1,  # "stochastic": after each digit
+    epochs=20,
+    protocols=("centre_crop",),  # the whole digit
+    start_steps=0,  # the criterion's value of guessing is not ln(10)
+    deviations=(_ONE_RATE, _DISTANCE),
+)
+
+# Section III.C: 28x28-300-100-10.
+FULLY_CONNECTED = replace(
+    LENET5,
+    model="lenet_fc",
+    knobs={"hidden": (300, 100), "image_size": 28},
+    loss=CrossEntropy(),
+    deviations=(
+        _ONE_RATE,
+        Deviation(
+            "softmax and cross-entropy",
+            "the paper's fully connected nets end in squashed units and a squared error",
+        ),
+    ),
+)
+
+# MNIST, or a part of it, in minutes on two CPU cores.
+_FASTER = Deviation(
+    "batches of 16, and a rate twice as high",
+    "minutes instead of hours; a batch's mean gradient is smoother than that of one digit",
+)
+_MINI_RATES = _optimiser((0, 0.05), (2, 0.02), (5, 0.01), (8, 0.005), (12, 0.001))
+MINI_LENET5 = replace(
+    LENET5, optimiser=_MINI_RATES, batch_size=16, deviations=(*LENET5.deviations, _FASTER)
+)
+MINI_FULLY_CONNECTED = replace(
+    FULLY_CONNECTED,
+    optimiser=_MINI_RATES,
+    batch_size=16,
+    deviations=(*FULLY_CONNECTED.deviations, _FASTER),
+)
+
+# The embedded images, about a minute on two CPU cores.
+_EMBEDDED = Deviation(
+    "32 pixels of the embedded images, in grey, and random codes for their classes",
+    "they are no digits, and their classes have no picture of 7 x 12 pixels",
+)
+_TOY_AUGMENTATION = replace(LENET5.augmentation, resize=32, crop=32)
+TOY_LENET5 = replace(
+    MINI_LENET5,
+    knobs={"image_size": 32},
+    augmentation=_TOY_AUGMENTATION,
+    deviations=(*MINI_LENET5.deviations, _EMBEDDED),
+)
+TOY_FULLY_CONNECTED = replace(
+    MINI_FULLY_CONNECTED,
+    knobs={"hidden": (300, 100), "image_size": 32},
+    augmentation=_TOY_AUGMENTATION,
+    deviations=(*MINI_FULLY_CONNECTED.deviations, _EMBEDDED),
+)
+
+RECIPES: Recipes = {
+    "paper": {"lenet5": LENET5, "fully_connected": FULLY_CONNECTED},
+    "mini": {"lenet5": MINI_LENET5, "fully_connected": MINI_FULLY_CONNECTED},
+    "toy": {"lenet5": TOY_LENET5, "fully_connected": TOY_FULLY_CONNECTED},
+}
