@@ -1,4 +1,4 @@
-"""What Ray reads from the environment, set before its first import.
+"""What Ray, and what computes, read from the environment before their first import.
 
 Every value here avoids a fault that was met: see the comment beside it. A value that the user has set
 stays.
@@ -7,6 +7,14 @@ stays.
 import os
 import secrets
 import socket
+from collections.abc import Mapping
+
+# Where a job on a cluster finds its workspace, whose own folder is a temporary copy of the code.
+WORKSPACE = "PIPELINE_WORKSPACE"
+
+# Threads that wait for each other sleep. Spinning, OpenMP's default, made steps up to twenty times slower
+# as soon as anything else used the same cores.
+THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 SETTINGS = {
     # A new cluster would switch token authentication on by itself and leave a token file in the home
@@ -23,20 +31,18 @@ SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # Tune's newer console prints its configuration even where it was told to be quiet.
     "RAY_AIR_NEW_OUTPUT": "0",
-    # Where all cores train, Tune's own doings take their time; it would complain each time.
+    # Where all cores train, Tune's own work takes its time, and Tune would complain each time.
     "TUNE_WARN_THRESHOLD_S": "60",
-    # Threads that wait for each other sleep. Spinning, OpenMP's default, made steps up to twenty times
-    # slower as soon as anything else used the same cores.
-    "OMP_WAIT_POLICY": "PASSIVE",
+    **THREADS,
     # A shard is data: WebDataset must not run code that it holds.
     "WDS_SECURE": "1",
     "WDS_PYTORCH_WEIGHTS_ONLY": "1",
 }
 
 
-def prepare() -> None:
-    """Set what is not set yet. Call before the first ``import ray``."""
-    for name, value in SETTINGS.items():
+def prepare(settings: Mapping[str, str] = SETTINGS) -> None:
+    """Set what is not set yet. To be called before the first import of what reads it."""
+    for name, value in settings.items():
         os.environ.setdefault(name, value)
 
 

@@ -1,7 +1,7 @@
 """A Ray head on this machine, for submitting jobs to: `make ray`.
 
 Its dashboard and job server listen on loopback; its other ports cannot be bound to loopback in Ray, so
-every request needs a token, which is made anew each time and kept in a private folder.
+every request needs a token, which is new each time and kept in a private folder.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ import tyro
 
 from cluster import environment
 from cluster.session import OBJECT_STORE_BYTES
+from stages.errors import PipelineError, tell
 
 STATE = Path(".ray")
 START_SECONDS = 120
@@ -40,18 +41,34 @@ class Options:
 
 
 def main() -> None:
-    """Start the head, say how to use it, and stay until it ends or is told to end."""
+    """Run the command; exits with the head's status, or with 2 where it could not be started."""
     options = tyro.cli(Options, description=Options.__doc__)
+    try:
+        sys.exit(serve(options))
+    except PipelineError as error:
+        tell(error)
+        sys.exit(2)
+
+
+def serve(options: Options) -> int:
+    """Start the head, say how to use it, and stay until it ends or is told to end.
+
+    Returns:
+        Its exit status.
+
+    Raises:
+        PipelineError: the port is taken, or the head does not start.
+    """
     environment.prepare()
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", options.dashboard_port))
-        except OSError:
-            sys.exit(
-                f"error: port {options.dashboard_port} is taken, perhaps by another head\n"
-                "  fix: end that one, or name another --dashboard-port"
-            )
+        except OSError as error:
+            raise PipelineError(
+                f"port {options.dashboard_port} is taken, perhaps by another head",
+                "end that one, or name another --dashboard-port",
+            ) from error
     port = environment.free_port()
     folder = Path(
         tempfile.mkdtemp(prefix="ray-")
@@ -67,8 +84,8 @@ def main() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: head.terminate())
         if not _ready(options.dashboard_port, head):
-            sys.exit(
-                "error: the Ray head did not start\n  fix: see what it printed above; is the port taken?"
+            raise PipelineError(
+                "the Ray head did not start", "see what it printed above; is the port taken?"
             )
         print(
             f"Ray is ready: dashboard http://127.0.0.1:{options.dashboard_port}, GCS port {port}\n"
@@ -78,7 +95,7 @@ def main() -> None:
             f"Jobs keep everything in {options.workspace.absolute()}. Ctrl-C ends the head.",
             flush=True,
         )
-        sys.exit(max(0, head.wait()))
+        return max(0, head.wait())
 
 
 def _write_state(options: Options, port: int) -> dict[str, str]:
@@ -105,7 +122,7 @@ def _write_state(options: Options, port: int) -> dict[str, str]:
     return {
         **values,
         "RAY_ADDRESS": f"{ray.util.get_node_ip_address()}:{port}",
-        "PIPELINE_WORKSPACE": str(options.workspace.absolute()),
+        environment.WORKSPACE: str(options.workspace.absolute()),
     }
 
 

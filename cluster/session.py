@@ -33,13 +33,17 @@ class Resources:
         """GPUs of all machines."""
         return sum(gpus for _, gpus in self.nodes)
 
-    def room(self, cpus: int) -> int:
-        """How many workers fit that take ``cpus`` CPUs each, and a GPU each where there are any.
+    def room(self, cpus: int, *, gpus: bool = True) -> int:
+        """How many workers fit that take ``cpus`` CPUs each.
 
         A worker lies on one machine, so what is left over on two does not add up.
+
+        Args:
+            cpus: CPUs of each worker.
+            gpus: whether each also takes a GPU, where the cluster has any.
         """
-        if self.gpus:
-            return sum(min(have // cpus, gpus) for have, gpus in self.nodes)
+        if gpus and self.gpus:
+            return sum(min(have // cpus, free) for have, free in self.nodes)
         return sum(have // cpus for have, _ in self.nodes)
 
 
@@ -48,7 +52,9 @@ def session() -> Iterator[Resources]:
     """Connect to Ray and disconnect at the end.
 
     Inside a submitted job, or with RAY_ADDRESS set, that cluster is used. Otherwise one is started on
-    this machine, with a token of its own and its dashboard on loopback, and ended with the command.
+    this machine, with a token of its own and its dashboard on loopback, and ended with the command. While
+    it runs, this whole process's environment names it; then all variables are as they were before, also
+    those that something else has changed in between.
 
     Raises:
         PipelineError: the cluster cannot be reached, or there is too little shared memory for one.

@@ -1,17 +1,17 @@
 """The train stage on Ray Train: the same function as inline, on workers that Ray sets up.
 
 Checkpoints, resumption and progress are the stage's own and live in the run's folder, so Ray has
-nothing to keep: a worker that died is started again and goes on from there.
+nothing to keep: a worker that died is started again and continues from there.
 """
 
 import shutil
 import time
-from dataclasses import replace
 from typing import Any
 
 from cluster.session import Resources
 from stages.errors import PipelineError
 from stages.job import TrainingStopped, TrainJob, TrainResult
+from stages.parallel import limit_threads
 from stages.train import train
 
 # A collective that waits longer has lost a worker or waits for a stuck loader.
@@ -21,13 +21,13 @@ COLLECTIVE_SECONDS = 600
 def train_on_ray(
     job: TrainJob, workers: int, resources: Resources, cpus: int | None = None
 ) -> TrainResult:
-    """Train on ``workers`` workers, with a GPU each where the cluster has GPUs.
+    """Train on some workers, with a GPU each where the cluster has GPUs.
 
     Args:
         job: what to train.
         workers: how many.
-        resources: of the cluster.
-        cpus: of each worker; by default as many as it can have.
+        resources: what the cluster has.
+        cpus: CPUs of each worker; by default as many as it can have.
 
     Raises:
         PipelineError: the cluster is too small, or the training itself refused to go on.
@@ -46,7 +46,7 @@ def train_on_ray(
         ),
         torch_config=TorchConfig(timeout_s=COLLECTIVE_SECONDS),
         run_config=RunConfig(
-            # A name of its own each time: Ray's snapshot of an earlier try is nothing we build on.
+            # A name of its own each time, since nothing relies on Ray's snapshot of an earlier attempt.
             name=f"{job.folder.root.name}-{time.time_ns()}",
             storage_path=str(storage),
             failure_config=FailureConfig(max_failures=3, controller_failure_limit=3),
@@ -76,7 +76,7 @@ def cpus_per_worker(workers: int, resources: Resources) -> int:
     """The most CPUs that each of ``workers`` workers may take.
 
     Raises:
-        PipelineError: they do not fit however few they take; Ray would wait for them for ever.
+        PipelineError: they do not fit however few they take; Ray would wait for them forever.
     """
     most = max((cpus for cpus, _ in resources.nodes), default=0)
     for cpus in range(most, 0, -1):
@@ -93,13 +93,12 @@ def cpus_per_worker(workers: int, resources: Resources) -> int:
 def _worker(config: dict[str, Any]) -> TrainResult | PipelineError:
     """Runs in each worker process."""
     import ray.train.torch
-    import torch
 
     job: TrainJob = config["job"]
     cpus: int = config["cpus"]
-    torch.set_num_threads(cpus)
+    limit_threads(cpus)
     try:
-        return train(replace(job, loader_processes=cpus), ray.train.torch.get_device())
+        return train(job.on_cpus(cpus), ray.train.torch.get_device())
     except PipelineError as error:
         # Where all workers stop alike, trying again would end alike: a result, not a failure.
         if isinstance(error, TrainingStopped) or ray.train.get_context().get_world_size() == 1:

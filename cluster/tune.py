@@ -1,23 +1,26 @@
 """A sweep on Ray Tune: each trial is a whole training by the train stage, and nothing stops one early.
 
 The trials' checkpoints and results are the stages' own and live in the runs' folders: Tune decides when
-and where a trial runs, and a killed sweep goes on by asking for it again.
+and where a trial runs, and asking for a killed sweep again continues it.
 """
 
 import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cluster.session import Resources
+from cluster.tasks import ray_tasks
 from cluster.train import train_on_ray
 from stages.errors import PipelineError
+from stages.evaluate import evaluate_in_parts
 from stages.job import TrainJob
 from stages.measurement import SearchMetric
-from stages.trial import Trial, evaluate_trial, run_search, run_trial
+from stages.parallel import limit_threads
+from stages.tasks.task import Net
+from stages.trial import Trial, run_search, run_trial
 
 
 def concurrency(workers: int, trials_per_gpu: int, resources: Resources) -> int:
@@ -49,12 +52,12 @@ def sweep_on_ray(
 
     A trial with one worker runs in Tune's own process for it, which is kept for the next trial: starting
     Ray Train inside it would cost half a minute each time. With several workers each trial is a Ray Train
-    run inside Tune.
+    run inside Tune, and its tests are Ray tasks on what the training's workers had.
 
     Args:
         trials: the sweep.
         scratch: a folder that every machine sees, for what Tune writes; emptied afterwards.
-        resources: of the cluster.
+        resources: what the cluster has.
         workers: data-parallel workers of each trial.
         trials_per_gpu: trials with one worker that share a GPU.
 
@@ -85,7 +88,7 @@ def sweep_on_ray(
             name="sweep",
             storage_path=str(storage),
             verbose=0,
-            # A process that died is started again, and its training goes on from its checkpoint.
+            # A process that died is started again, and its training continues from its checkpoint.
             failure_config=tune.FailureConfig(max_failures=3),
         ),
     )
@@ -115,13 +118,13 @@ def search_on_ray(
 
     Args:
         jobs: alike but for what is searched.
-        scratch: as for `sweep_on_ray`.
-        resources: of the cluster.
-        metric: what is to be low.
-        trials_per_gpu: as for `sweep_on_ray`.
+        scratch: see `sweep_on_ray`.
+        resources: what the cluster has.
+        metric: what should be low.
+        trials_per_gpu: see `sweep_on_ray`.
 
     Returns:
-        What each told last (see `stages.trial.run_search`); infinity of those that never finished an epoch.
+        What each reported last (see `stages.trial.run_search`); infinity where no epoch was finished.
 
     Raises:
         PipelineError: not even one fits.
@@ -180,32 +183,37 @@ def _searched(
     config: dict[str, int], jobs: list[TrainJob], cpus: int, metric: SearchMetric
 ) -> None:
     """Runs in Tune's process for a trial."""
-    import torch
     from ray import tune
 
-    torch.set_num_threads(cpus)
+    limit_threads(cpus)
 
     def report(epoch: int, error: float) -> None:
         tune.report({"epoch": epoch, "error": error, "job": config["job"]})
 
-    run_search(replace(jobs[config["job"]], loader_processes=cpus), metric, report)
+    run_search(jobs[config["job"]].on_cpus(cpus), metric, report)
 
 
 def _trial(
     config: dict[str, int], trials: list[Trial], workers: int, cpus: int, resources: Resources
 ) -> dict[str, Any]:
     """Runs in Tune's process for a trial."""
-    import torch
-
     trial = trials[config["trial"]]
+    job = trial.job.on_cpus(cpus)
     try:
         if workers == 1:
-            torch.set_num_threads(cpus)
-            job = replace(trial.job, loader_processes=cpus)
-            run_trial(replace(trial, job=job))
+            limit_threads(cpus)
+            run_trial(Trial(job, trial.protocols))
         else:
-            train_on_ray(trial.job, workers, resources, cpus=cpus)
-            evaluate_trial(trial, torch.device("cpu"))
+            train_on_ray(job, workers, resources, cpus=cpus)
+            evaluate_in_parts(
+                [Net(job.recipe, job.folder.weights)],
+                job.dataset,
+                trial.missing,
+                job.folder,
+                pmap=ray_tasks(workers, resources, cpus, gpus=1 if resources.gpus else 0),
+                workers=workers,
+                processes=cpus,
+            )
     except PipelineError as error:
-        return {"error": str(error)}  # trying again would end alike
+        return {"error": str(error)}  # trying again would end the same way
     return {"error": ""}

@@ -1,55 +1,50 @@
-"""Say what became of every claim, a line each.
+"""Say what became of every claim, one per line.
 
 python -m pipeline.claims
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
-from pipeline.engine import command_line as cli
+from tyro.conf import OmitArgPrefixes
+
+from pipeline.engine.command_line import Kept, main
 from pipeline.papers import CLAIMS, PAPERS
-from stages.claim import Claim
 from stages.errors import PipelineError
-from stages.ledger.entries import Ledger, make_ledger
-from stages.report.tables import lines
 
 
 @dataclass(frozen=True)
 class Options:
-    """Say what became of every claim, a line each, from the tracking store alone: its published effect, the
-    one measured here with its interval, and the verdict."""
+    """Say what became of every claim, one per line, from the tracking store alone: its published effect,
+    the one measured here with its interval, and the verdict."""
 
-    workspace: Path | None = None
-    """Where everything is kept (default: $PIPELINE_WORKSPACE, else ./workspace)."""
-    tracking_uri: str | None = None
-    """An MLflow server (default: the database in the workspace, where there is one)."""
     paper: str | None = None
     """Only the claims of this paper, e.g. alexnet."""
-    debug: bool = False
-    """Show the stack trace of an error."""
+    kept: OmitArgPrefixes[Kept] = field(default_factory=Kept)
 
 
 def _say(options: Options) -> None:
     claims = [claim for claim in CLAIMS if options.paper in (None, claim.paper)]
     if not claims:
         known = ", ".join(dict.fromkeys(claim.paper for claim in CLAIMS))
-        raise PipelineError(f"no claims of {options.paper!r} are here", f"use one of: {known}")
-    print("\n".join(lines(_read(options, claims))))
+        raise PipelineError(f"there are no claims of {options.paper!r}", f"use one of: {known}")
+    # Here and not above: --help needs neither Arrow nor scipy.
+    from stages.ledger.entries import make_ledger
+    from stages.report.tables import lines
 
+    kept = options.kept
+    if kept.tracking_uri is None:
+        from pipeline.engine.workspace import Workspace
 
-def _read(options: Options, claims: Sequence[Claim]) -> Ledger:
-    from pipeline.engine.workspace import Workspace
-
-    workspace = Workspace.open(options.workspace)
-    if options.tracking_uri is None and not workspace.has_runs:
-        return make_ledger(claims, PAPERS, ())
+        if not Workspace.open(kept.workspace).has_runs:  # no need to make a store that says so
+            print("\n".join(lines(make_ledger(claims, PAPERS, ()))))
+            return
+    from pipeline.engine.workbench import workbench_of
     from pipeline.flows.report import read_ledger
-    from pipeline.flows.run import open_tracker
 
-    tracker = open_tracker(workspace, options.tracking_uri)
-    return read_ledger(tracker, tracker.measurements(), claims)
+    with workbench_of(kept) as bench:
+        ledger = read_ledger(bench.tracker, bench.tracker.measurements(), claims)
+    print("\n".join(lines(ledger)))
 
 
 if __name__ == "__main__":
-    cli.main(Options, _say)
+    main(Options, _say)

@@ -8,8 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.engine import command_line as cli
-from pipeline.engine.workspace import Workspace
+from pipeline.engine.command_line import main
 
 
 @dataclass(frozen=True)
@@ -20,11 +19,12 @@ class Options:
     """Where everything is kept (default: $PIPELINE_WORKSPACE, else ./workspace)."""
     port: int = 5000
     """TCP port on 127.0.0.1."""
-    debug: bool = False
-    """Show the stack trace of an error."""
 
 
-def _run(options: Options) -> None:
+def _serve(options: Options) -> None:
+    # Here and not above: --help needs no Arrow.
+    from pipeline.engine.workspace import Workspace
+
     workspace = Workspace.open(options.workspace)
     workspace.check_runs()
     print(f"MLflow: http://127.0.0.1:{options.port}/#/experiments (Ctrl-C ends it)", flush=True)
@@ -32,20 +32,12 @@ def _run(options: Options) -> None:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(options.port),
-    ]
-    command += ["--workers", "1", "--backend-store-uri", workspace.tracking_uri]
+    command = [sys.executable, "-m", "mlflow", "server"]
+    command += ["--host", "127.0.0.1", "--port", str(options.port), "--workers", "1"]
+    command += ["--backend-store-uri", workspace.tracking_uri]
     command += ["--artifacts-destination", str(workspace.artifacts)]
     os.execv(sys.executable, command)
 
 
 if __name__ == "__main__":
-    cli.main(Options, _run)
+    main(Options, _serve)

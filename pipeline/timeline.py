@@ -3,35 +3,30 @@
 python -m pipeline.timeline
 """
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
-from pipeline.engine import command_line as cli
+from tyro.conf import OmitArgPrefixes
+
+from pipeline.engine.command_line import Kept, main
 
 
 @dataclass(frozen=True)
 class Options:
     """Draw the timeline and write the report, from the tracking store alone."""
 
-    workspace: Path | None = None
-    """Where everything is kept (default: $PIPELINE_WORKSPACE, else ./workspace)."""
-    tracking_uri: str | None = None
-    """An MLflow server (default: the database in the workspace)."""
-    debug: bool = False
-    """Show the stack trace of an error."""
+    kept: OmitArgPrefixes[Kept] = field(default_factory=Kept)
 
 
-def _run(options: Options) -> None:
-    from pipeline.engine.progress import Progress
-    from pipeline.engine.workspace import Workspace
-    from pipeline.flows.run import draw, open_tracker
+def _draw(options: Options) -> None:
+    # Here and not above: --help needs neither Arrow nor MLflow.
+    from pipeline.engine.workbench import workbench_of
+    from pipeline.flows.report import draw
 
-    workspace = Workspace.open(options.workspace)
-    if options.tracking_uri is None:
-        workspace.check_runs()
-    with Progress() as progress:
-        draw(workspace, open_tracker(workspace, options.tracking_uri), progress)
+    with workbench_of(options.kept) as bench:
+        if options.kept.tracking_uri is None:
+            bench.workspace.check_runs()
+        draw(bench.workspace, bench.tracker, bench.progress)
 
 
 if __name__ == "__main__":
-    cli.main(Options, _run)
+    main(Options, _draw)

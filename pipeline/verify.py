@@ -5,45 +5,44 @@ python -m pipeline.verify DEST
 
 import functools
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-from pipeline.engine import command_line as cli
-from pipeline.shard import runner
+from pipeline.engine.command_line import LauncherName, check_workers, main
 from stages.errors import PipelineError
 
 
 @dataclass(frozen=True)
 class Options:
     """Check a data set that `pipeline.shard` made: hashes of shards and samples, counts, the order of
-    labels, objects and captions, and whether every image decodes. Says of everything that is wrong what to
-    do about it."""
+    labels, objects and captions, and whether every image decodes. Says for every fault what to do about
+    it."""
 
     dataset: Annotated[str, tyro.conf.Positional]
     """The data set's folder (path or URL)."""
-    launcher: Literal["ray", "inline"] = "inline"
+    launcher: LauncherName = "inline"
     """Check the shards in processes of this machine, or as Ray tasks."""
     workers: int | None = None
-    """Shards checked at a time (default: one a CPU)."""
+    """Shards checked at a time (default: one per CPU)."""
     decode: bool = True
-    """Decode every image, which is what takes long."""
-    debug: bool = False
-    """Show the stack trace of an error."""
+    """Decode every image, which takes most of the time."""
 
 
 def _verify(options: Options) -> None:
+    check_workers(options.workers)
     # Here and not above: --help needs neither Arrow nor numpy.
+    from pipeline.engine.launchers import parallel_map
     from pipeline.engine.progress import Progress
     from stages.shard.verify import verify
     from stages.storage import open_folder
 
     folder = open_folder(options.dataset)  # for messages: a URL as given may carry credentials
-    with Progress() as progress, runner(options.launcher, options.workers) as run:
+    with Progress() as progress, parallel_map(options.launcher, options.workers) as pmap:
         findings = verify(
             options.dataset,
             decode=options.decode,
-            run=run,
+            pmap=pmap,
             progress=functools.partial(progress.count, "verify"),
             note=functools.partial(progress.line, "noted"),
         )
@@ -52,10 +51,10 @@ def _verify(options: Options) -> None:
         if findings:
             raise PipelineError(
                 f"{folder} has {len(findings):,} fault{'s' * (len(findings) > 1)}",
-                "do for each what stands below it, then verify again",
+                "do what each line above says, then verify again",
             )
         progress.line("verify", f"{folder} is whole")
 
 
 if __name__ == "__main__":
-    cli.main(Options, _verify)
+    main(Options, _verify)

@@ -1,5 +1,7 @@
 """The one kind of error a user is meant to read: what is wrong, and what to do about it."""
 
+import sys
+
 
 class PipelineError(Exception):
     """A fault in the input or the surroundings, described in one sentence, with its fix.
@@ -19,3 +21,8 @@ class PipelineError(Exception):
 
     def __str__(self) -> str:
         return f"{self.problem}\n  fix: {self.fix}"
+
+
+def tell(error: PipelineError) -> None:
+    """Print an error for the user, as every command does."""
+    print(f"error: {error}", file=sys.stderr)

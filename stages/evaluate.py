@@ -6,7 +6,8 @@ every item is there exactly once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from stages.errors import PipelineError
 from stages.job import RunFolder
 from stages.load.samples import Dataset
 from stages.measurement import Evaluation
-from stages.parallel import ALONE, Part
+from stages.parallel import ALONE, ParallelMap, Part
 from stages.recipe import Pretrained, Recipe
 from stages.storage import write_atomically
 from stages.tasks import task_of
@@ -101,6 +102,48 @@ def score(
     pq.write_table(predictions.add_column(0, "key", pa.array(keys)), folder.predictions(protocol))
     write_atomically(folder.evaluation(protocol), evaluation.to_json())
     return evaluation
+
+
+def evaluate_in_parts(
+    nets: Sequence[Net],
+    dataset: Path,
+    protocols: Sequence[str],
+    folder: RunFolder,
+    *,
+    pmap: ParallelMap,
+    workers: int,
+    processes: int,
+) -> None:
+    """Test a network, or an ensemble's, under some protocols; the figures go into `folder`.
+
+    Args:
+        nets: what is tested.
+        dataset: a data set folder.
+        protocols: how it is tested.
+        folder: the run's own.
+        pmap: what reaches the workers.
+        workers: how many parts the items are cut into.
+        processes: loader processes of each worker.
+
+    Raises:
+        PipelineError: see `evaluate_part` and `score`.
+    """
+    answers = functools.partial(
+        answer_part, nets=nets, dataset=dataset, protocols=protocols, processes=processes
+    )
+    parts = list(pmap(answers, Part.all(workers)))
+    for protocol in protocols:
+        score(nets[0].origin, [part[protocol] for part in parts], dataset, protocol, folder)
+
+
+def answer_part(
+    part: Part, *, nets: Sequence[Net], dataset: Path, protocols: Sequence[str], processes: int
+) -> Mapping[str, pa.Table]:
+    """What the networks answer for one part of the items, by protocol."""
+    return {
+        protocol: evaluate_part(nets, dataset, protocol, part=part, processes=processes)
+        for protocol in protocols
+    }
 
 
 def read_evaluation(folder: RunFolder, protocol: str) -> Evaluation | None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from stages.errors import PipelineError
@@ -77,7 +77,7 @@ class TrainJob:
         dataset: a data set folder.
         folder: the run's own.
         seed: of initial weights, order, augmentation and dropout.
-        start: trained weights of the run that the recipe's `start` names.
+        starts: trained weights of the runs that the recipe's `starts` name, in their order.
         execution: how it is computed.
         checkpoint_seconds: least time between two checkpoints; 0 for one every step.
         loader_processes: loader processes of each worker, where images are decoded on the fly.
@@ -87,10 +87,19 @@ class TrainJob:
     dataset: Path
     folder: RunFolder
     seed: int
-    start: Path | None = None
+    starts: tuple[Path, ...] = ()
     execution: Execution = field(default_factory=Execution)
     checkpoint_seconds: float = 30.0
     loader_processes: int = 0
+
+    @property
+    def start(self) -> Path | None:
+        """The weights to start from, of a recipe that starts from one run or from none."""
+        return self.starts[0] if self.starts else None
+
+    def on_cpus(self, count: int) -> "TrainJob":
+        """The same job for a worker that has so many CPUs."""
+        return replace(self, loader_processes=count)
 
 
 @dataclass(frozen=True)

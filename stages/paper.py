@@ -45,6 +45,16 @@ class Paper:
     published: tuple[Published, ...] = ()
     claims: tuple[Claim, ...] = ()
 
+    @property
+    def roles(self) -> frozenset[str]:
+        """The roles of all data that its recipes need."""
+        return frozenset(
+            role
+            for recipes in self.recipes.values()
+            for recipe in recipes.values()
+            for role in recipe.roles
+        )
+
     def recipe(self, profile: Profile, name: str | None = None) -> tuple[str, Recipe | Ensemble]:
         """A recipe and its name; the headline's where no name is given.
 

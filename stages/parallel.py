@@ -38,6 +38,11 @@ class Part:
         """This worker's part; the parts' sizes differ by one at most."""
         return np.array_split(items, self.world)[self.rank]
 
+    @classmethod
+    def all(cls, world: int) -> "list[Part]":
+        """The places of all workers."""
+        return [cls(rank, world) for rank in range(world)]
+
 
 ALONE = Part()
 
@@ -56,10 +61,10 @@ def this_worker() -> Part:
 IN_FLIGHT = 2
 
 
-class Runner(Protocol):
+class ParallelMap(Protocol):
     """Applies a function to items, and yields the results as they come, in any order.
 
-    The function and the items must pickle. The first error ends it.
+    The function and the items must pickle. The first error ends the work.
     """
 
     def __call__(self, function: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
@@ -71,20 +76,20 @@ def alone(function: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, 
     yield from map(function, items)
 
 
-def processes(count: int, preload: Sequence[str] = ()) -> Runner:
+def processes(count: int, preload: Sequence[str] = ()) -> ParallelMap:
     """In ``count`` processes of this machine, which end with this one however it ends.
 
     Args:
-        count: of the processes, each of one thread.
+        count: how many processes, of one thread each.
         preload: modules that the work will import, to be imported once and not by each process.
 
     Raises:
-        PipelineError: (the runner) one of them was killed.
+        PipelineError: (from the map) a process was killed.
     """
     if count == 1:
         return alone
 
-    def run(function: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
+    def pmap(function: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
         # Forked from a process that has done the imports and has no threads: a fork of this one would
         # inherit the locks of Arrow's and Ray's.
         context = multiprocessing.get_context("forkserver")
@@ -104,13 +109,20 @@ def processes(count: int, preload: Sequence[str] = ()) -> Runner:
                 yield from (future.result() for future in done)
         except BrokenProcessPool as error:
             raise PipelineError(
-                "a worker process was killed, perhaps for want of memory",
-                "run the same command again, with fewer --workers; it goes on where it was",
+                "a worker process was killed, perhaps because memory ran out",
+                "run the same command again with fewer --workers; it continues where it stopped",
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
-    return run
+    return pmap
+
+
+def limit_threads(count: int) -> None:
+    """Give the numeric libraries of this process so many threads, also those that are not imported yet."""
+    os.environ["OMP_NUM_THREADS"] = str(count)
+    if "torch" in sys.modules:  # it has read the environment already
+        sys.modules["torch"].set_num_threads(count)
 
 
 def in_threads(
@@ -141,10 +153,7 @@ def _begin(environment: dict[str, str]) -> None:
     # The fork server still has the environment that it was started in, before a key was set perhaps.
     os.environ.clear()
     os.environ.update(environment)
-    # There is a process for each core: threads of torch's would only stand in each other's way.
-    os.environ["OMP_NUM_THREADS"] = "1"
-    if "torch" in sys.modules:  # preloaded: it has looked at the environment before
-        sys.modules["torch"].set_num_threads(1)
+    limit_threads(1)  # there is a process for each core: more threads would only compete
     # Ctrl-C reaches the whole group: the parent decides what becomes of its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()

@@ -15,6 +15,9 @@ from typing import Any, Literal
 Profile = Literal["toy", "mini", "paper"]
 PROFILES: tuple[Profile, ...] = ("toy", "mini", "paper")
 
+# The role of the data of all recipes that name no other.
+IMAGENET = "imagenet"
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -103,10 +106,10 @@ class Optimiser:
 
 @dataclass(frozen=True)
 class Start:
-    """Weights to begin with: those of another training, on the same data with the same seed.
+    """Weights to begin with: those of another training with the same seed, on its own recipe's data.
 
     Attributes:
-        recipe: of that training, which runs first where it has not run yet.
+        recipe: defines that training, which runs first where it has not run yet.
         parameters: regular expression; what matches a whole name is copied, the rest begins at random.
     """
 
@@ -135,6 +138,8 @@ class Recipe:
         model: a name that `models.create` knows; `knobs` are its arguments.
         epochs: passes over the training set.
         protocols: how the trained network is tested; the first is the paper's own.
+        data: the role of the data set that it trains and tests on: a name by which a command line says
+            which images these are.
         start: weights of another run to begin with (Simonyan and Zisserman 2014, section 3.1).
         deviations: departures from the published recipe; told to readers, not part of the identity.
     """
@@ -144,18 +149,29 @@ class Recipe:
     protocols: tuple[str, ...]
     knobs: Mapping[str, Any] = field(default_factory=dict)
     start: Start | None = None
+    data: str = field(default=IMAGENET, metadata={"since": 2})
     deviations: tuple[Deviation, ...] = ()
 
     def resolved(self) -> dict[str, Any]:
         """Everything that changes the numbers, as plain JSON-ready data."""
         values = dataclasses.asdict(self)
-        del values["deviations"]
         for item in dataclasses.fields(self):
-            if "since" in item.metadata and getattr(self, item.name) == item.default:
+            value = getattr(self, item.name)
+            if "since" in item.metadata and value == item.default:
                 del values[item.name]
-        if self.start is not None:
-            values["start"]["recipe"] = self.start.recipe.resolved()
+            elif isinstance(value, Start):
+                values[item.name]["recipe"] = value.recipe.resolved()
+            elif isinstance(value, tuple):
+                for start, plain in zip(value, values[item.name], strict=True):
+                    if isinstance(start, Start):
+                        plain["recipe"] = start.recipe.resolved()
+        del values["deviations"]
         return values
+
+    @property
+    def starts(self) -> tuple[Start, ...]:
+        """The runs whose weights it begins with. A kind that begins with those of several overrides this."""
+        return () if self.start is None else (self.start,)
 
     @property
     def id(self) -> str:
@@ -165,7 +181,15 @@ class Recipe:
     @property
     def ancestors(self) -> tuple["Recipe", ...]:
         """The recipes that must have run before this one, first to last."""
-        return () if self.start is None else (*self.start.recipe.ancestors, self.start.recipe)
+        before = [
+            recipe for start in self.starts for recipe in (*start.recipe.ancestors, start.recipe)
+        ]
+        return tuple({recipe.id: recipe for recipe in before}.values())
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """The roles of all data that this training and those before it need."""
+        return frozenset(recipe.data for recipe in (*self.ancestors, self))
 
 
 @dataclass(frozen=True)
@@ -207,6 +231,16 @@ class Ensemble:
     members: tuple[Member, ...]
     protocols: tuple[str, ...]
     deviations: tuple[Deviation, ...] = ()
+
+    @property
+    def data(self) -> str:
+        """The role of the data that the ensemble is tested on: that of its members."""
+        return self.members[0].recipe.data
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """The roles of all data that its members and the trainings before them need."""
+        return frozenset[str]().union(*(member.recipe.roles for member in self.members))
 
     @property
     def id(self) -> str:

@@ -1,63 +1,175 @@
-"""What the command lines share: options from a dataclass, and errors that a person can act on."""
+"""What the command lines share: parsing, where a command works, and errors that a person can act on."""
 
+import dataclasses
 import errno
-import os
+import re
 import sys
 import traceback
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
+from tyro.conf import UseAppendAction
 
-from stages.errors import PipelineError
+from cluster import environment
+from stages.errors import PipelineError, tell
+from stages.execution import Execution
 
-# Says, where images are asked for, that those of the project itself are meant.
+# The word that stands for the project's own images wherever a folder or URL of images is asked for.
 EMBEDDED = "embedded"
 
+LauncherName = Literal["ray", "inline"]
 
-class Options(Protocol):
-    """What every command's options have."""
+T = TypeVar("T")
+
+# The role of the images that are named without one: they serve every role that is not named.
+_ANY = ""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where everything is kept and recorded."""
+
+    workspace: Path | None = None
+    """Where everything is kept (default: $PIPELINE_WORKSPACE, else ./workspace)."""
+    tracking_uri: str | None = None
+    """An MLflow server (default: the database in the workspace)."""
+
+
+@dataclass(frozen=True)
+class Where(Kept):
+    """Where the images are, where everything is kept and recorded, and what computes it."""
+
+    data: UseAppendAction[tuple[str, ...]] = ()
+    """Folder or URL with ImageNet in any common form (default: the embedded images). ROLE=PATH names the
+    images of one role of a recipe's data, e.g. imagenet=FOLDER."""
+    launcher: LauncherName = "ray"
+    """Compute on Ray, or in this process without it."""
+    workers: int | None = None
+    """Data-parallel workers on Ray (default: one per GPU, or 1; for each trial of a sweep 1)."""
+
+    def check(self, roles: Collection[str]) -> None:
+        """Refuse what does not go together, before anything is begun.
+
+        Args:
+            roles: all roles that recipes have for their data.
+
+        Raises:
+            PipelineError: says what to do instead.
+        """
+        check_workers(self.workers)
+        if self.launcher == "inline" and self.workers not in (None, 1):
+            raise PipelineError(
+                "--launcher inline has one worker", "leave --workers out, or use --launcher ray"
+            )
+        unknown = sorted(self._sources.keys() - {_ANY, *roles})
+        if unknown:
+            raise PipelineError(
+                f"--data names the role {unknown[0]!r}, which no recipe has for its data",
+                f"use one of: {', '.join(sorted(roles))}; if it is part of a path, the path does not exist",
+            )
+
+    def source(self, role: str) -> str:
+        """The folder or URL of the images that serve a role, or the word for the embedded ones.
+
+        Raises:
+            PipelineError: see `check`.
+        """
+        sources = self._sources
+        return sources.get(role) or sources.get(_ANY) or EMBEDDED
 
     @property
-    def debug(self) -> bool:
-        """Show the stack trace of an error."""
+    def _sources(self) -> Mapping[str, str]:
+        """Folders and URLs by role. No message quotes one: a URL may carry credentials."""
+        sources: dict[str, str] = {}
+        for text in self.data:
+            role, source = _split(text)
+            if role in sources:
+                without = "without a role" if role == _ANY else f"for the role {role!r}"
+                raise PipelineError(
+                    f"--data names two sets of images {without}",
+                    "keep one of them, or name the role of the other: --data ROLE=PATH",
+                )
+            sources[role] = source
+        return sources
 
 
-T = TypeVar("T", bound=Options)
+def _split(text: str) -> tuple[str, str]:
+    """The role and the folder or URL in what `--data` was given; a path that exists is a path."""
+    found = re.fullmatch(r"([\w-]*)=(.*)", text)
+    if found is None or Path(text).exists():
+        return _ANY, text
+    role, source = found.groups()
+    if not role:
+        raise PipelineError(
+            "--data names no role before the equals sign", "write --data PATH or --data ROLE=PATH"
+        )
+    if not source:
+        raise PipelineError(
+            f"--data names the role {role!r} and no images for it", f"write --data {role}=PATH"
+        )
+    return role, source
+
+
+def check_workers(workers: int | None) -> None:
+    """Refuse a number of workers that is none.
+
+    Raises:
+        PipelineError: it is less than 1.
+    """
+    if workers is not None and workers < 1:
+        raise PipelineError(f"--workers must be at least 1, not {workers}", "use 1 or more")
+
+
+def check_execution(execution: Execution) -> None:
+    """Refuse what cannot be computed.
+
+    Raises:
+        PipelineError: a micro-batch is less than one image.
+    """
+    if execution.micro_batch is not None and execution.micro_batch < 1:
+        raise PipelineError(
+            f"--micro-batch must be at least 1, not {execution.micro_batch}", "use 1 or more"
+        )
 
 
 def main(options_type: type[T], command: Callable[[T], None]) -> None:
-    """Parse the command line into ``options_type`` and run ``command``; exits with its status.
+    """Parse the command line into `options_type` and run `command`; exits with its status.
 
-    0: done. 1: a fault of the program. 2: the input or the surroundings, told with its remedy.
+    0: done. 1: a bug. 2: something in the input or the surroundings, with what to do about it.
     130: interrupted.
     """
-    # Before torch is imported; cluster/environment.py says why.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    options = tyro.cli(options_type, description=options_type.__doc__)
-    sys.exit(_status(options, command))
+    environment.prepare(environment.THREADS)  # before torch is imported
+    help_text = "Show the stack trace of an error."
+    # Every command has this option, and no command sees it.
+    with_debug = dataclasses.make_dataclass(
+        options_type.__name__,
+        [("debug", Annotated[bool, tyro.conf.arg(help=help_text)], False)],
+        bases=(options_type,),
+        frozen=True,
+    )
+    options: Any = tyro.cli(with_debug, description=options_type.__doc__)
+    sys.exit(_status(options, command, debug=options.debug))
 
 
-def _status(options: T, command: Callable[[T], None]) -> int:
+def _status(options: T, command: Callable[[T], None], *, debug: bool) -> int:
     try:
         command(options)
         return 0
     except KeyboardInterrupt:
-        print("stopped; the same command, without --force, goes on from there", file=sys.stderr)
+        print("stopped; the same command, without --force, continues from there", file=sys.stderr)
         return 130
     except Exception as error:
-        if options.debug:
+        if debug:
             traceback.print_exc()
-        if isinstance(error, PipelineError):
-            print(f"error: {error}", file=sys.stderr)
-            return 2
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            print(
-                f"error: the disk is full: {error}\n  fix: free some room; the same command goes on",
-                file=sys.stderr,
+            error = PipelineError(
+                f"the disk is full: {error}", "free some space; the same command continues"
             )
+        if isinstance(error, PipelineError):
+            tell(error)
             return 2
-        print(
-            f"error: {type(error).__name__}: {error}\n  fix: --debug shows where", file=sys.stderr
-        )
+        tell(PipelineError(f"{type(error).__name__}: {error}", "--debug shows where it happened"))
         return 1

@@ -1,106 +1,116 @@
-"""The images that a command is about: found, and sharded where they are not yet."""
+"""The images that a command works on: located, and sharded where they are not yet."""
 
 import functools
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.engine import command_line as cli
+from pipeline.engine.command_line import EMBEDDED
 from pipeline.engine.progress import Progress
 from pipeline.engine.workspace import Workspace
-from pipeline.shard import summary
 from stages import embedded
-from stages.dataset import is_dataset, read_info
+from stages.dataset import DatasetInfo, is_dataset, read_info
 from stages.load.samples import mirror
 from stages.parallel import processes
 from stages.shard import SHARD_BYTES, shard
 from stages.sources import Source, check_source, open_source
 from stages.storage import is_url, open_folder
 
-_PAINTED = f"embedded-{len(embedded.CLASSES)}"
+_GENERATED = f"embedded-{len(embedded.CLASSES)}"
 
 
 @dataclass(frozen=True)
-class Found:
-    """The images that a command is about, before or after they were sharded.
+class Located:
+    """The images that a command works on, before or after they were sharded.
 
     Attributes:
         dataset: where the data set is, or will be.
         source: what to make it from; None where it is finished.
-        name: of the data set.
-        counts: images in each split.
-        classes: how many.
-        bytes: that the shards will take; 0 where they are there.
+        name: the name of the data set.
+        counts: how many images are in each split.
+        classes: how many there are.
+        bytes: how much the shards will take; 0 where they are there.
     """
 
     dataset: Path
     source: Source | None
     name: str
-    counts: dict[str, int]
+    counts: Mapping[str, int]
     classes: int
     bytes: int
 
 
-def painted(workspace: Workspace, progress: Progress) -> str:
-    """The folder of the embedded images, which are painted where they are not there yet."""
-    source = workspace.sources / _PAINTED
-    with workspace.lock(_PAINTED):
-        if not source.is_dir():
-            progress.line("shard", f"painting the embedded images into {source}")
-            embedded.generate(source)
-    return str(source)
+@dataclass(frozen=True)
+class Prepared:
+    """A finished data set.
+
+    Attributes:
+        folder: where it is.
+        info: its description.
+    """
+
+    folder: Path
+    info: DatasetInfo
 
 
-def check(data: str | None) -> None:
+def check(source: str) -> None:
     """Refuse what is no source of images, before anything is begun.
 
     Raises:
         PipelineError: see `stages.sources.check_source`.
     """
-    if data is not None and data != cli.EMBEDDED:
-        check_source(data)
+    if source != EMBEDDED:
+        check_source(source)
 
 
-def find(
-    data: str | None, workspace: Workspace, progress: Progress, *, redo: bool = False
-) -> Found:
-    """Look at the images that a command is about.
+def generated(workspace: Workspace, progress: Progress) -> str:
+    """The folder of the embedded images, which are generated where they are not there yet."""
+    folder = workspace.sources / _GENERATED
+    with workspace.lock(_GENERATED):
+        if not folder.is_dir():
+            progress.line("shard", f"painting the embedded images into {folder}")
+            embedded.generate(folder)
+    return str(folder)
+
+
+def locate(source: str, workspace: Workspace, progress: Progress, *, redo: bool = False) -> Located:
+    """Find the images that a command works on.
 
     Args:
-        data: a folder or a URL; None or `cli.EMBEDDED` for the embedded images, which are painted if need
-            be.
+        source: a folder, a URL, or the word for the embedded images, which are generated if need be.
         workspace: where data sets live.
-        progress: for what is said.
+        progress: where it is said what was found.
         redo: forget a data set that was made of them before; one that was given as such stays.
 
     Raises:
         PipelineError: see `stages.sources.open_source`.
     """
-    if data is None or data == cli.EMBEDDED:
-        data = painted(workspace, progress)
-    if is_dataset(data):
-        if is_url(data):
-            return _mirrored(data, workspace, progress, redo)
-        dataset = Path(data.removeprefix("file://")).absolute()
+    if source == EMBEDDED:
+        source = generated(workspace, progress)
+    if is_dataset(source):
+        if is_url(source):
+            return _mirrored(source, workspace, progress, redo)
+        dataset = Path(source.removeprefix("file://")).absolute()
     else:
-        dataset = workspace.dataset(data)
+        dataset = workspace.dataset(source)
         if redo:
             shutil.rmtree(dataset, ignore_errors=True)
     if is_dataset(dataset):
         progress.line("shard", f"finished before, skipped: {dataset}")
         info = read_info(dataset)
-        return Found(dataset, None, info.name, info.counts, len(info.classes), 0)
-    source = open_source(data)
+        return Located(dataset, None, info.name, info.counts, len(info.classes), 0)
+    opened = open_source(source)
     counts = {
-        split: sum(image.split == split for image in source.images) for split in ("train", "val")
+        split: sum(image.split == split for image in opened.images) for split in ("train", "val")
     }
-    size = sum(image.size for image in source.images)
-    return Found(dataset, source, source.name, counts, len(source.classes), size)
+    size = sum(image.size for image in opened.images)
+    return Located(dataset, opened, opened.name, counts, len(opened.classes), size)
 
 
-def _mirrored(url: str, workspace: Workspace, progress: Progress, redo: bool) -> Found:
-    """A data set in an object store: its shards come when they are read."""
+def _mirrored(url: str, workspace: Workspace, progress: Progress, redo: bool) -> Located:
+    """A data set in an object store: its shards are fetched when they are read."""
     folder = open_folder(url)
     info = read_info(folder)
     root = workspace.mirror(info)
@@ -109,21 +119,44 @@ def _mirrored(url: str, workspace: Workspace, progress: Progress, redo: bool) ->
     limit = mirror(url, root)
     progress.line(
         "shard",
-        f"{folder} is read as it is needed; at most {limit / 2**30:.1f} GiB of it are kept in {root}",
+        f"{folder} is fetched as it is read; at most {limit / 2**30:.1f} GiB of it are kept in {root}",
     )
-    return Found(root, None, info.name, info.counts, len(info.classes), 0)
+    return Located(root, None, info.name, info.counts, len(info.classes), 0)
 
 
-def made(found: Found, workspace: Workspace, progress: Progress) -> Path:
+def prepare(located: Located, workspace: Workspace, progress: Progress) -> Prepared:
     """The data set, sharded now where it is not there yet."""
-    if found.source is None:
-        return found.dataset
-    with workspace.lock(found.dataset.name):
-        progress.line("shard", f"{found.name} -> {found.dataset}")
-        # No more processes than shards: a small set is done before they have started.
-        run = processes(max(1, min(found.bytes // SHARD_BYTES, os.cpu_count() or 1)))
+    if located.source is None:
+        return Prepared(located.dataset, read_info(located.dataset))
+    with workspace.lock(located.dataset.name):
+        progress.line("shard", f"{located.name} -> {located.dataset}")
+        # No more processes than shards: a small set is finished before they have started.
+        pmap = processes(max(1, min(located.bytes // SHARD_BYTES, os.cpu_count() or 1)))
         count = functools.partial(progress.count, "shard")
-        info = shard(found.source, found.dataset, run=run, progress=count)
+        info = shard(located.source, located.dataset, pmap=pmap, progress=count)
         for line in summary(info):
             progress.line("shard", line)
-    return found.dataset
+    return Prepared(located.dataset, info)
+
+
+def summary(info: DatasetInfo) -> list[str]:
+    """What became of the source's files, in lines for people to read."""
+    counts = " + ".join(f"{count:,} {split}" for split, count in info.counts.items())
+    lines = [
+        f"{counts} images of {len(info.classes)} classes in {len(info.shards)} shards, "
+        f"digest {info.digest}",
+        ", ".join(f"{count:,} {fate}" for fate, count in info.fates.items() if count),
+    ]
+    if info.flags:
+        lines.append(
+            "noted: " + ", ".join(f"{count:,} {flag}" for flag, count in info.flags.items())
+        )
+    if info.fates["refused"]:
+        lines.append("refused files and why: rejects.parquet")
+    if info.resizing and info.resizing.psnr_median is not None:
+        lines.append(
+            f"short side {info.resizing.short_side} at JPEG quality {info.resizing.quality} costs: PSNR "
+            f"{info.resizing.psnr_median:.1f} dB in the median, {info.resizing.psnr_worst:.1f} dB at the "
+            f"5th percentile, against the resized pixels"
+        )
+    return lines

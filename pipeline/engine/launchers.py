@@ -1,35 +1,50 @@
 """Where the stages run: in this process, or on Ray. Both run the very same functions."""
 
 import contextlib
-import functools
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol as Interface
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-import pyarrow as pa
-
+from pipeline.engine.command_line import LauncherName
 from stages.errors import PipelineError
-from stages.evaluate import evaluate_part
 from stages.job import TrainJob, TrainResult
 from stages.measurement import SearchMetric
-from stages.tasks.task import Net
+from stages.parallel import ParallelMap, alone, processes
 from stages.train import train
 from stages.trial import Trial, run_search, run_trial
 
+if TYPE_CHECKING:
+    from cluster.session import Resources
 
-class Launcher(Interface):
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Launcher(Protocol):
     """Runs the stages that compute."""
 
-    def train(self, job: TrainJob) -> TrainResult:
-        """Train, or go on training (see `stages.train.train`)."""
+    @property
+    def workers(self) -> int:
+        """How many workers share a training, or a test."""
 
-    def evaluate(
-        self, nets: Sequence[Net], dataset: Path, protocols: Sequence[str]
-    ) -> dict[str, list[pa.Table]]:
-        """The answers of every worker under each protocol (see `stages.evaluate.evaluate_part`)."""
+    @property
+    def cpus(self) -> int:
+        """How many CPUs each of them has.
+
+        Raises:
+            PipelineError: the workers do not fit.
+        """
+
+    def train(self, job: TrainJob) -> TrainResult:
+        """Train, or continue a training (see `stages.train.train`)."""
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
+        """Apply a function to items, each on a worker, which has a GPU where there are any.
+
+        The results come in any order. The function and the items must pickle.
+        """
 
     def sweep(self, trials: Sequence[Trial], scratch: Path) -> Mapping[int, str]:
         """Run many trials; returns what went wrong, by place (see `cluster.tune.sweep_on_ray`)."""
@@ -39,16 +54,14 @@ class Launcher(Interface):
 
 
 class _Inline:
-    def train(self, job: TrainJob) -> TrainResult:
-        return train(replace(job, loader_processes=os.cpu_count() or 1))
+    workers = 1
+    cpus = os.cpu_count() or 1
 
-    def evaluate(
-        self, nets: Sequence[Net], dataset: Path, protocols: Sequence[str]
-    ) -> dict[str, list[pa.Table]]:
-        return {
-            name: [evaluate_part(nets, dataset, name, processes=os.cpu_count() or 1)]
-            for name in protocols
-        }
+    def train(self, job: TrainJob) -> TrainResult:
+        return train(job.on_cpus(self.cpus))
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
+        return alone(function, items)
 
     def sweep(self, trials: Sequence[Trial], scratch: Path) -> Mapping[int, str]:
         failed = {}
@@ -70,84 +83,91 @@ class _Inline:
         return errors
 
 
-class Lazy:
-    """A launcher, started when it is first needed: a command that finds all finished starts no Ray.
+class _OnRay:
+    def __init__(self, resources: "Resources", workers: int | None, trials_per_gpu: int) -> None:
+        self._resources, self._trials_per_gpu = resources, trials_per_gpu
+        self._workers_of_a_trial = workers or 1
+        self.workers = workers or max(1, resources.gpus)
 
-    Args:
-        launcher: what to start.
-        stack: where its end is left.
-    """
+    @property
+    def cpus(self) -> int:
+        from cluster.train import cpus_per_worker
 
-    def __init__(
-        self, launcher: contextlib.AbstractContextManager[Launcher], stack: contextlib.ExitStack
-    ) -> None:
-        self._entered = functools.cache(lambda: stack.enter_context(launcher))
+        return cpus_per_worker(self.workers, self._resources)
 
     def train(self, job: TrainJob) -> TrainResult:
-        """See `Launcher`."""
-        return self._entered().train(job)
+        from cluster.train import train_on_ray
 
-    def evaluate(
-        self, nets: Sequence[Net], dataset: Path, protocols: Sequence[str]
-    ) -> dict[str, list[pa.Table]]:
-        """See `Launcher`."""
-        return self._entered().evaluate(nets, dataset, protocols)
+        return train_on_ray(job, self.workers, self._resources)
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
+        from cluster.tasks import ray_tasks
+
+        gpus = 1 if self._resources.gpus else 0
+        return ray_tasks(self.workers, self._resources, self.cpus, gpus)(function, items)
 
     def sweep(self, trials: Sequence[Trial], scratch: Path) -> Mapping[int, str]:
-        """See `Launcher`."""
-        return self._entered().sweep(trials, scratch)
+        from cluster.tune import sweep_on_ray
+
+        return sweep_on_ray(
+            trials,
+            scratch,
+            self._resources,
+            workers=self._workers_of_a_trial,
+            trials_per_gpu=self._trials_per_gpu,
+        )
 
     def search(self, jobs: Sequence[TrainJob], scratch: Path, metric: SearchMetric) -> list[float]:
-        """See `Launcher`."""
-        return self._entered().search(jobs, scratch, metric)
+        from cluster.tune import search_on_ray
+
+        return search_on_ray(
+            jobs, scratch, self._resources, metric, trials_per_gpu=self._trials_per_gpu
+        )
 
 
 @contextlib.contextmanager
-def inline() -> Iterator[Launcher]:
-    """This process alone; Ray is not imported."""
-    yield _Inline()
-
-
-@contextlib.contextmanager
-def on_ray(workers: int | None, trials_per_gpu: int = 1) -> Iterator[Launcher]:
-    """A Ray cluster, started or joined (see `cluster.session.session`).
+def start(
+    name: LauncherName, workers: int | None = None, trials_per_gpu: int = 1
+) -> Iterator[Launcher]:
+    """This process alone, where Ray is not imported; or a Ray cluster, started or joined.
 
     Args:
-        workers: of a training; by default one for each GPU of the cluster, or one. Of a sweep's trial:
-            by default one.
-        trials_per_gpu: of a sweep; trials that share a GPU.
+        name: which of the two.
+        workers: how many share a training on Ray; by default one for each GPU of the cluster, or one. Of a
+            sweep's trial: by default one.
+        trials_per_gpu: how many trials of a sweep share a GPU.
+
+    Raises:
+        PipelineError: see `cluster.session.session`.
     """
-    from cluster.evaluate import evaluate_on_ray
+    if name == "inline":
+        yield _Inline()
+        return
     from cluster.session import session
-    from cluster.train import train_on_ray
-    from cluster.tune import search_on_ray, sweep_on_ray
 
     with session() as resources:
-        count = workers or max(1, resources.gpus)
+        yield _OnRay(resources, workers, trials_per_gpu)
 
-        class OnRay:
-            def train(self, job: TrainJob) -> TrainResult:
-                return train_on_ray(job, count, resources)
 
-            def evaluate(
-                self, nets: Sequence[Net], dataset: Path, protocols: Sequence[str]
-            ) -> dict[str, list[pa.Table]]:
-                return evaluate_on_ray(nets, dataset, protocols, count, resources)
+@contextlib.contextmanager
+def parallel_map(
+    name: LauncherName, workers: int | None, preload: Sequence[str] = ()
+) -> Iterator[ParallelMap]:
+    """Processes of this machine, or Ray tasks, of one CPU each.
 
-            def sweep(self, trials: Sequence[Trial], scratch: Path) -> Mapping[int, str]:
-                return sweep_on_ray(
-                    trials,
-                    scratch,
-                    resources,
-                    workers=workers or 1,
-                    trials_per_gpu=trials_per_gpu,
-                )
+    Args:
+        name: which of the two.
+        workers: how many there are; by default one for each CPU.
+        preload: see `stages.parallel.processes`.
 
-            def search(
-                self, jobs: Sequence[TrainJob], scratch: Path, metric: SearchMetric
-            ) -> list[float]:
-                return search_on_ray(
-                    jobs, scratch, resources, metric, trials_per_gpu=trials_per_gpu
-                )
+    Raises:
+        PipelineError: see `cluster.session.session` and `cluster.tasks.ray_tasks`.
+    """
+    if name == "inline":
+        yield processes(workers or os.cpu_count() or 1, preload)
+        return
+    from cluster.session import session
+    from cluster.tasks import ray_tasks
 
-        yield OnRay()
+    with session() as resources:
+        yield ray_tasks(workers, resources)

@@ -2,134 +2,160 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pipeline.engine.executor import CHECKPOINT_BYTES_PER_PARAMETER
+from pipeline.engine.arm_runs import ArmRuns
+from pipeline.engine.command_line import Where
+from pipeline.engine.data import Located
 from pipeline.engine.progress import Progress, duration
-from pipeline.run import Options
+from pipeline.engine.runs import recipe_name
 from stages.devices import default_device
 from stages.errors import PipelineError
-from stages.load.loader import steps_per_epoch
-from stages.paper import Paper, Profile
-from stages.recipe import Ensemble, Member
-from stages.tasks.classification.recipe import Classification
-from stages.training.cost import Cost, probe, reckon
+from stages.execution import Execution
+from stages.job import Cost
+from stages.paper import PROFILES, Paper, Profile
+from stages.recipe import Ensemble, Member, Recipe
+from stages.tasks import task_of
 
-# Seconds that starting Ray, and then each training on it with its test and record, take on two cores.
+# Seconds that it takes on two cores to start the launcher, and then to start, test and record each training.
 START_SECONDS = {"ray": 20.0, "inline": 5.0}
 TRAINING_SECONDS = {"ray": 25.0, "inline": 5.0}
 
 # 224-pixel crops of originals that one CPU core decodes and augments in a second (docs/results).
 IMAGES_PER_CORE = 700
 
+# Weights and velocities in float32, for two checkpoints, one being written, and the final weights.
+CHECKPOINT_BYTES_PER_PARAMETER = 4 * (3 * 2 + 1)
+
 
 @dataclass(frozen=True)
 class Step:
-    """One training of a plan.
+    """The trainings of one recipe in a plan, which differ in their seeds.
 
     Attributes:
-        name: of the recipe.
-        images: in the training split.
-        seconds: of the training, loading left out.
+        paper: the name of the paper whose runs they are.
+        name: what tells the recipe from others.
+        recipe: what is trained.
+        cost: what one training costs on one device.
+        workers: how many devices share it.
+        runs: how many trainings there are.
+    """
+
+    paper: str
+    name: str
+    recipe: Recipe
+    cost: Cost
+    workers: int
+    runs: int = 1
+
+    @property
+    def seconds(self) -> float:
+        """How long one training takes."""
+        return self.cost.total_seconds / self.workers
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a command trains for one recipe, or one ensemble.
+
+    Attributes:
+        paper: whose runs they are; the same recipe of another paper is another run.
+        name: what tells the recipe from others.
+        recipe: what is trained, after all that it starts from.
+        profile: the scale.
+        seeds: how many runs there are, of successive seeds.
     """
 
     paper: Paper
     name: str
-    recipe: Classification
-    images: int
-    cost: Cost
-    workers: int
-
-    @property
-    def steps(self) -> int:
-        """Of the optimiser."""
-        recipe = self.recipe
-        return recipe.epochs * steps_per_epoch(self.images, recipe.batch_size, recipe.drop_last)
-
-    @property
-    def seconds(self) -> float:
-        """Of training: (images of all steps) x (seconds an image) / workers."""
-        return self.steps * self.recipe.batch_size * self.cost.seconds / self.workers
-
-    @property
-    def multiply_adds(self) -> float:
-        """Of the whole training: a backward pass costs two forward ones."""
-        return 3 * self.cost.multiply_adds * self.steps * self.recipe.batch_size
+    recipe: Recipe | Ensemble
+    profile: Profile
+    seeds: int = 1
 
 
-def trainings(recipe: Classification | Ensemble) -> list[Classification]:
-    """All trainings behind a recipe, in the order in which they run, each once."""
+def trainings(recipe: Recipe | Ensemble, seeds: int = 1) -> list[tuple[Recipe, int]]:
+    """All trainings behind a recipe, in the order in which they run, each once, with their seeds."""
     members = recipe.members if isinstance(recipe, Ensemble) else (Member(recipe),)
-    found: dict[tuple[str, int], Classification] = {}
-    for member in members:
-        for one in (*member.recipe.ancestors, member.recipe):
-            found.setdefault((one.id, member.seed), one)
+    found: dict[tuple[str, int], tuple[Recipe, int]] = {}
+    for seed in range(seeds):
+        for member in members:
+            for one in (*member.recipe.ancestors, member.recipe):
+                found.setdefault((one.id, seed + member.seed), (one, seed + member.seed))
     return list(found.values())
 
 
 class Planner:
-    """Reckons plans; each recipe is probed once.
+    """Makes plans; the cost of each recipe is found once.
 
     Args:
-        options: the command line.
-        counts: images in each split.
-        classes: to tell apart.
-        shard_bytes: that sharding will write.
+        where: where the command computes.
+        execution: how it computes.
+        located: gives the images that serve a role.
+        device: the name of a device whose data sheet is used; None to measure on this machine.
+        price: what a device costs for an hour; None where nobody asked.
     """
 
     def __init__(
-        self, options: Options, counts: dict[str, int], classes: int, shard_bytes: int
+        self,
+        where: Where,
+        execution: Execution,
+        located: Callable[[str], Located],
+        *,
+        device: str | None = None,
+        price: float | None = None,
     ) -> None:
-        self._options, self._counts = options, counts
-        self._classes, self._shard_bytes = classes, shard_bytes
-        self._costs: dict[tuple[str, str, int], Cost] = {}
+        self._where, self._execution, self._located = where, execution, located
+        self._device, self._price = device, price
+        self._costs: dict[str, Cost] = {}
 
-    def steps(self, papers: Sequence[Paper], profile: Profile) -> list[Step]:
-        """The trainings of ``papers`` at a scale.
+    def steps(self, wanted: Sequence[Wanted]) -> list[Step]:
+        """All trainings that are behind what a command wants, each once.
 
         Raises:
-            PipelineError: no such recipe, or no such device.
+            PipelineError: there is no such device.
         """
-        found = []
-        for paper in papers:
-            name, recipe = paper.recipe(profile, self._options.recipe)
-            for training in trainings(recipe):
-                found.append(
-                    Step(
-                        paper,
-                        name,
-                        training,
-                        self._counts["train"],
-                        self._cost(training),
-                        self._options.workers or 1,
-                    )
-                )
-        return found
+        found: dict[tuple[str, str], tuple[Wanted, Recipe, set[int]]] = {}
+        for one in wanted:
+            for recipe, seed in trainings(one.recipe, one.seeds):
+                found.setdefault((one.paper.name, recipe.id), (one, recipe, set()))[2].add(seed)
+        return [
+            Step(
+                one.paper.name,
+                one.name if recipe is one.recipe else recipe_name(one.paper, one.profile, recipe),
+                recipe,
+                self._cost(recipe),
+                self._where.workers or 1,
+                len(seeds),
+            )
+            for one, recipe, seeds in found.values()
+        ]
 
     def total(self, steps: Sequence[Step]) -> float:
-        """Seconds of a whole command."""
-        launcher = self._options.launcher
-        fixed = START_SECONDS[launcher] + len(steps) * TRAINING_SECONDS[launcher]
-        return fixed + sum(step.seconds for step in steps)
+        """Seconds of a whole command, one training after the other."""
+        launcher = self._where.launcher
+        runs = sum(step.runs for step in steps)
+        trained = sum(step.runs * step.seconds for step in steps)
+        return START_SECONDS[launcher] + runs * TRAINING_SECONDS[launcher] + trained
 
-    def fitting(self, papers: Sequence[Paper], seconds: float, progress: Progress) -> Profile:
-        """The largest profile that takes at most so long; says what is given up by it.
+    def fitting(
+        self, papers: Sequence[Paper], recipe: str | None, seconds: float, progress: Progress
+    ) -> Profile:
+        """The largest profile that takes at most so long; says what it gives up.
 
         Raises:
             PipelineError: not even the smallest fits.
         """
-        scales: tuple[Profile, ...] = ("paper", "mini", "toy")
-        for profile in scales:
-            total = self.total(self.steps(papers, profile))
+        for profile in reversed(PROFILES):
+            wanted = wanted_of(papers, profile, recipe)
+            total = self.total(self.steps(wanted))
             if total <= seconds:
                 progress.line(
-                    "plan", f"profile {profile} fits into the budget: about {duration(total)}"
+                    "plan", f"profile {profile} fits the budget: it takes about {duration(total)}"
                 )
-                for paper in papers:
-                    _, recipe = paper.recipe(profile, self._options.recipe)
-                    for given_up in recipe.deviations:
-                        progress.line("plan", f"{paper.name} gives up: {given_up.what}")
+                for one in wanted:
+                    for given_up in one.recipe.deviations:
+                        progress.line("plan", f"{one.paper.name} gives up: {given_up.what}")
                 return profile
             progress.line(
                 "plan", f"profile {profile} does not fit: it would take {duration(total)}"
@@ -140,59 +166,92 @@ class Planner:
         )
 
     def checkpoint_bytes(self, steps: Sequence[Step]) -> int:
-        """Largest room on the disk that the trainings take while they run, and their weights after."""
+        """The most room on the disk that the trainings take: their weights, and the largest's checkpoints."""
         largest = max(step.cost.parameters for step in steps)
-        kept = sum(4 * step.cost.parameters for step in steps)
+        kept = sum(4 * step.runs * step.cost.parameters for step in steps)
         return kept + CHECKPOINT_BYTES_PER_PARAMETER * largest
 
-    def say(self, papers: Sequence[Paper], profile: Profile, progress: Progress) -> list[Step]:
-        """Tell the plan; returns it."""
-        steps = self.steps(papers, profile)
-        for paper in papers:
+    def say_papers(self, wanted: Sequence[Wanted], progress: Progress) -> list[Step]:
+        """Print the plan of some papers' recipes; returns it."""
+        steps = self.steps(wanted)
+        for one in wanted:
+            paper, recipe = one.paper, one.recipe
             progress.line("plan", f"{paper.year} {paper.system}: {paper.title}")
             progress.line("plan", f"the authors' hardware and time: {paper.hardware}")
-            _, recipe = paper.recipe(profile, self._options.recipe)
             for step in steps:
-                if step.paper is paper:
-                    self._say_step(step, profile, progress)
+                if step.paper == paper.name:
+                    self._say_training(step, one.profile, progress)
+            images = self._located(recipe.data).counts["val"]
             progress.line(
-                "plan",
-                f"then test with {' and '.join(recipe.protocols)} on {self._counts['val']:,} images",
+                "plan", f"then test with {' and '.join(recipe.protocols)} on {images:,} images"
             )
-        self._say_total(steps, progress)
+        progress.line("plan", self._total_in_words(steps))
+        self._say_needs(steps, progress)
         return steps
 
-    def _say_step(self, step: Step, profile: Profile, progress: Progress) -> None:
+    def say_arms(self, arms: Sequence[ArmRuns], profile: Profile, progress: Progress) -> list[Step]:
+        """Print the plan of some claims' arms, with the trainings that they start from; returns it."""
+        wanted = [Wanted(arm.paper, arm.name, arm.recipe, profile, arm.seeds) for arm in arms]
+        steps = self.steps(wanted)
+        tests = {arm.recipe.id: " and ".join(arm.protocols) for arm in arms}
+        for step in steps:
+            tested = tests.get(step.recipe.id)
+            what = f"tested with {tested}" if tested else "others start from it"
+            progress.line(
+                "plan",
+                f"{step.name}: {step.runs} runs of {step.cost.steps:,} steps, about "
+                f"{duration(step.seconds)} each on {step.workers} x {step.cost.device}, "
+                f"{_bytes(self._memory(step))} of memory on each; {what}",
+            )
+        progress.line(
+            "plan",
+            f"{sum(step.runs for step in steps)} runs, about {duration(self.total(steps))} one after the "
+            f"other on this machine; runs that exist already are reused, and on Ray as many run at a time as "
+            f"there is room for",
+        )
+        self._say_needs(steps, progress)
+        return steps
+
+    def _say_training(self, step: Step, profile: Profile, progress: Progress) -> None:
         recipe, cost = step.recipe, step.cost
+        located = self._located(recipe.data)
+        times = f", {step.runs} times with other seeds" if step.runs > 1 else ""
         progress.line(
             "plan",
             f"train {recipe.model} ({cost.parameters:,} parameters, profile {profile}) on "
-            f"{step.images:,} images of {self._classes} classes: {recipe.epochs} epochs, "
-            f"{step.steps:,} steps of {recipe.batch_size}, "
-            f"{_quantity(step.multiply_adds)} multiply-adds in all",
+            f"{located.counts['train']:,} images of {located.classes} classes: {recipe.epochs} epochs, "
+            f"{cost.steps:,} steps of {cost.batch_size}, "
+            f"{_quantity(cost.total_multiply_adds)} multiply-adds in all{times}",
         )
-        at_once = math.ceil(recipe.batch_size / step.workers)
-        at_once = min(at_once, self._options.execution.micro_batch or at_once)
-        how = "measured now" if cost.measured else "from its data sheet, roughly"
+        how = "measured just now" if cost.measured else "a rough estimate from the data sheet"
         progress.line(
             "plan",
             f"  {duration(step.seconds)} at {step.workers / cost.seconds:,.0f} images/s on "
-            f"{step.workers} x {cost.device} ({how}, loading left out); "
-            f"about {_bytes(cost.memory(at_once))} of memory on each",
+            f"{step.workers} x {cost.device} ({how}, excluding data loading); "
+            f"about {_bytes(self._memory(step))} of memory on each",
         )
 
-    def _say_total(self, steps: Sequence[Step], progress: Progress) -> None:
-        options = self._options
+    def _memory(self, step: Step) -> int:
+        """Bytes on each worker's device."""
+        at_once = math.ceil(step.cost.batch_size / step.workers)
+        return step.cost.memory(min(at_once, self._execution.micro_batch or at_once))
+
+    def _total_in_words(self, steps: Sequence[Step]) -> str:
         total = self.total(steps)
-        training = sum(step.seconds for step in steps)
-        line = (
+        training = sum(step.runs * step.seconds for step in steps)
+        words = (
             f"about {duration(total)}: {duration(training)} of training, "
             f"the rest to start, test and record"
         )
-        workers = options.workers or 1
-        if options.price is not None:
-            line += f"; {options.price * workers * total / 3600:,.2f} at {options.price:g} an hour and device"
-        progress.line("plan", line)
+        if self._price is not None:
+            workers, hours = self._where.workers or 1, total / 3600
+            words += (
+                f"; cost: {self._price * workers * hours:,.2f} "
+                f"({workers} x {hours:.2f} h x {self._price:g} per hour)"
+            )
+        return words
+
+    def _say_needs(self, steps: Sequence[Step], progress: Progress) -> None:
         fastest = max(step.workers / step.cost.seconds for step in steps)
         cores = math.ceil(fastest / IMAGES_PER_CORE)
         if cores > (os.cpu_count() or 1):
@@ -200,23 +259,34 @@ class Planner:
                 "plan",
                 f"to keep up, the loaders need about {cores} CPU cores (224-pixel crops of originals)",
             )
+        located = [self._located(role) for role in {step.recipe.data for step in steps}]
+        to_shard = sum({one.dataset: one.bytes for one in located}.values())
         progress.line(
             "plan",
-            f"disk: {_bytes(self._shard_bytes)} of shards to write, "
+            f"disk: {_bytes(to_shard)} of shards to write, "
             f"up to {_bytes(self.checkpoint_bytes(steps))} of checkpoints",
         )
 
-    def _cost(self, recipe: Classification) -> Cost:
-        knobs = str(sorted(recipe.knobs.items()))
-        key = (recipe.model, knobs, recipe.augmentation.crop)
-        if key not in self._costs:
-            device = self._options.device
-            self._costs[key] = (
-                probe(recipe, self._classes, default_device(), self._options.execution)
-                if device is None
-                else reckon(recipe, self._classes, device)
+    def _cost(self, recipe: Recipe) -> Cost:
+        if recipe.id not in self._costs:
+            located = self._located(recipe.data)
+            self._costs[recipe.id] = task_of(recipe).cost(
+                recipe,
+                located.counts["train"],
+                located.classes,
+                self._device or default_device(),
+                self._execution,
             )
-        return self._costs[key]
+        return self._costs[recipe.id]
+
+
+def wanted_of(papers: Sequence[Paper], profile: Profile, recipe: str | None) -> list[Wanted]:
+    """The recipes that are asked for of some papers; the headlines' where none is named.
+
+    Raises:
+        PipelineError: a paper has no recipe of that name at that scale.
+    """
+    return [Wanted(paper, *paper.recipe(profile, recipe), profile) for paper in papers]
 
 
 def _quantity(value: float) -> str:

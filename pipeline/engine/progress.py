@@ -1,4 +1,4 @@
-"""What the user sees: the plan, one line of progress an interval, and where the results are.
+"""What the user sees: the plan, a line of progress now and then, and where the results are.
 
 On a terminal a table that stays in place; elsewhere plain lines, for logs and pipes.
 """
@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from stages.journal import Record
+from stages.metrics import METRICS
 
 LINE_SECONDS = 5.0
 
@@ -25,7 +26,7 @@ class Progress:
         self._printed = 0.0
         self._begun = time.time()
         self._total = self._epochs = 0
-        self._top5 = "-"
+        self._tested: dict[str, str] = {}
         self._seconds_per_step = 0.0
 
     def __enter__(self) -> "Progress":
@@ -46,7 +47,7 @@ class Progress:
         sys.stdout.flush()
 
     def count(self, stage: str, what: str, done: int, of: int) -> None:
-        """Progress of counting work."""
+        """Print how much of some work is done, now and then."""
         if done == of or time.monotonic() - self._printed >= LINE_SECONDS:
             self._printed = time.monotonic()
             self.line(stage, f"{what} {done:,}/{of:,}")
@@ -55,27 +56,26 @@ class Progress:
         """Show a record of a training's journal."""
         if record["kind"] == "start":
             self._total, self._epochs = record["steps"], record["epochs"]
+            self._tested = {}
         if record["time"] < self._begun:
-            return  # of an earlier command that was interrupted
+            return  # written by an earlier command that was interrupted
         if record["kind"] == "start":
             workers = f"{record['world']} worker{'s' * (record['world'] > 1)}"
-            begin = f"going on from step {record['step']:,} of" if record["step"] else "begins:"
+            begin = f"continues at step {record['step']:,} of" if record["step"] else "begins:"
             self.line(
                 "train",
                 f"{begin} {self._total:,} steps in {self._epochs} epochs on {workers} ({record['device']})",
             )
         elif record["kind"] == "epoch":
-            self._top5 = f"{record['error_top5']:.1f} %"
+            self._tested = _tested(record)
             self.line(
-                "train",
-                f"epoch {record['epoch'] + 1}/{self._epochs} done: centre-crop error "
-                f"top-1 {record['error_top1']:.1f} %, top-5 {self._top5} (n={record['n']:,})",
+                "train", f"epoch {record['epoch'] + 1}/{self._epochs} done: {figures(record)}"
             )
         else:
             self._step(record)
 
     def _step(self, record: Record) -> None:
-        # Smoothed, so that one slow moment does not throw the ETA about.
+        # Smoothed, so that one slow moment does not change the ETA much.
         weight = 0.1 if self._seconds_per_step else 1.0
         self._seconds_per_step += weight * (record["seconds_per_step"] - self._seconds_per_step)
         values = {
@@ -84,7 +84,7 @@ class Progress:
             "step": f"{record['step']:,}/{self._total:,}",
             "images/s": f"{record['images_per_second']:,.0f}",
             "loss": f"{record['loss']:.3f}",
-            "top-5 error": self._top5,
+            **self._tested,
             "ETA": _clock((self._total - record["step"]) * self._seconds_per_step),
         }
         if self._console.is_terminal:
@@ -105,6 +105,20 @@ class Progress:
             self._live = None
 
 
+def figures(record: Record) -> str:
+    """What the test after an epoch came to, in words."""
+    tested = ", ".join(f"{words} {value}" for words, value in _tested(record).items())
+    return f"{tested} ({record.get('protocol', 'centre_crop')}, n={record['n']:,})"
+
+
+def _tested(record: Record) -> dict[str, str]:
+    return {
+        metric.words: f"{record[name]:.1f} {metric.unit}"
+        for name, metric in METRICS.items()
+        if metric.split == "val" and name in record
+    }
+
+
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -112,7 +126,7 @@ def _clock(seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A span of time in words, to about one figure in ten."""
+    """A duration in words, rounded to about a tenth."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     if seconds < 100 * 60:

@@ -1,128 +1,145 @@
-"""A run and its name: one recipe, or one ensemble, on one data set with one seed."""
+"""A run and its name: one recipe, one ensemble or one network of others, on one data set with one seed."""
 
 import hashlib
 import re
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
+from pipeline.engine.data import Prepared
 from pipeline.tracking.store import EXPERIMENTS
-from stages.dataset import DatasetInfo
+from stages.metrics import benchmark_of
 from stages.paper import Paper, Profile
-from stages.recipe import Deviation, Ensemble, Recipe, digest
+from stages.recipe import IMAGENET, Deviation, Ensemble, Recipe, digest
+from stages.tasks.task import Net
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What all runs of a command share.
+class RunContext:
+    """What all runs of a paper in one command share.
 
     Attributes:
-        dataset: the data set's folder; `info` describes it.
-        seed: of initial weights, order, augmentation and dropout.
+        paper: the paper whose runs they are.
+        profile: the scale.
+        data: the data sets, by the role that recipes name them by.
+        seed: decides initial weights, order, augmentation and dropout.
     """
 
     paper: Paper
     profile: Profile
-    dataset: Path
-    info: DatasetInfo
+    data: Mapping[str, Prepared]
     seed: int
 
     @property
     def experiment(self) -> str:
-        """Its experiment in the tracking store."""
+        """The experiment in the tracking store."""
         return f"{EXPERIMENTS}{self.paper.year}"
 
-    def name(self, identity: str, seed: int) -> str:
-        """A readable name, unique to what defines the run."""
-        data = re.sub(r"[^A-Za-z0-9._-]+", "-", self.info.name)
-        unique = digest([identity, self.info.digest, seed])
-        return f"{self.paper.name}-{self.profile}-{data}-seed{seed}-{unique}"
 
-    def tags(
-        self, recipe: str, recipe_id: str, model: str, nets: int, deviations: Sequence[Deviation]
-    ) -> dict[str, str]:
-        """What a figure of a run must not travel without."""
-        return {
-            "paper": self.paper.name,
-            "year": str(self.paper.year),
-            "model": model,
-            "nets": str(nets),
-            "profile": self.profile,
-            "recipe_name": recipe,
-            "recipe": recipe_id,
-            "dataset": self.info.name,
-            "dataset_digest": self.info.digest,
-            "num_classes": str(len(self.info.classes)),
-            "seed": str(self.seed),
-            "code": code_version(),
-            "deviations": "\n".join(f"{item.what}: {item.why}" for item in deviations),
-        }
+class AnyRun(Protocol):
+    """What has a folder in the workspace and a run in the tracking store."""
+
+    @property
+    def context(self) -> RunContext:
+        """What it shares with others."""
+
+    @property
+    def recipe_name(self) -> str:
+        """The name in the paper's file, or the network's own."""
+
+    @property
+    def data(self) -> Prepared:
+        """The data set that it trains and tests on."""
+
+    @property
+    def name(self) -> str:
+        """Its folder and its key in the tracking store."""
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What its figures must not travel without."""
+
+    @property
+    def resolved(self) -> Mapping[str, object]:
+        """What defines it, as plain data."""
 
 
 @dataclass(frozen=True)
 class Run:
     """One training."""
 
-    setting: Setting
+    context: RunContext
     recipe_name: str
     recipe: Recipe
 
     @property
+    def data(self) -> Prepared:
+        """The data set that it trains and tests on."""
+        return self.context.data[self.recipe.data]
+
+    @property
     def name(self) -> str:
         """Its folder and its key in the tracking store."""
-        return self.setting.name(self.recipe.id, self.setting.seed)
+        return _name(self.context, self.data, self.recipe.id)
 
     @property
     def tags(self) -> dict[str, str]:
-        """See `Setting.tags`."""
+        """What its figures must not travel without."""
         recipe = self.recipe
-        return self.setting.tags(self.recipe_name, recipe.id, recipe.model, 1, recipe.deviations)
+        return _tags(self, recipe.id, recipe.data, [recipe.model], recipe.deviations)
 
     @property
-    def resolved(self) -> dict[str, object]:
+    def resolved(self) -> Mapping[str, object]:
         """What defines it, as plain data."""
         return self.recipe.resolved()
 
     @property
     def protocols(self) -> tuple[str, ...]:
-        """What it is tested with."""
+        """How it is tested."""
         return self.recipe.protocols
 
     @property
     def members(self) -> "tuple[Run, ...]":
-        """Itself, as an ensemble has several."""
+        """Itself, where an ensemble has several."""
         return (self,)
 
     @property
-    def parent(self) -> "Run | None":
-        """The training whose weights this one starts from."""
-        if self.recipe.start is None:
-            return None
-        recipe = self.recipe.start.recipe
-        return Run(self.setting, named(self.setting, recipe), recipe)
+    def parents(self) -> "tuple[Run, ...]":
+        """The trainings whose weights this one starts from."""
+        return tuple(
+            Run(self.context, recipe_name(self.context.paper, self.context.profile, recipe), recipe)
+            for recipe in (start.recipe for start in self.recipe.starts)
+        )
 
 
 @dataclass(frozen=True)
-class Fusion:
-    """An ensemble of trainings, tested as one."""
+class EnsembleRun:
+    """Several trainings, tested as one."""
 
-    setting: Setting
+    context: RunContext
     recipe_name: str
     ensemble: Ensemble
 
     @property
+    def data(self) -> Prepared:
+        """The data set that it is tested on."""
+        return self.context.data[self.ensemble.data]
+
+    @property
     def protocols(self) -> tuple[str, ...]:
-        """What it and its members are tested with."""
+        """How it and its members are tested."""
         return self.ensemble.protocols
 
     @property
     def members(self) -> tuple[Run, ...]:
         """Its trainings, in the ensemble's order."""
+        paper, profile = self.context.paper, self.context.profile
         return tuple(
             Run(
-                replace(self.setting, seed=self.setting.seed + member.seed),
-                named(self.setting, member.recipe),
+                replace(self.context, seed=self.context.seed + member.seed),
+                recipe_name(paper, profile, member.recipe),
                 member.recipe,
             )
             for member in self.ensemble.members
@@ -131,49 +148,127 @@ class Fusion:
     @property
     def name(self) -> str:
         """Its folder and its key in the tracking store."""
-        return self.setting.name(self.ensemble.id, self.setting.seed)
+        return _name(self.context, self.data, self.ensemble.id)
 
     @property
-    def resolved(self) -> dict[str, object]:
+    def resolved(self) -> Mapping[str, object]:
         """What defines it, as plain data."""
         return {"members": [run.recipe.resolved() for run in self.members]}
 
     @property
     def tags(self) -> dict[str, str]:
-        """See `Setting.tags`."""
-        models = " + ".join(run.recipe.model for run in self.members)
+        """What its figures must not travel without."""
         deviations = [
             *self.ensemble.deviations,
             *(item for run in self.members for item in run.recipe.deviations),
         ]
-        return self.setting.tags(
-            self.recipe_name,
-            self.ensemble.id,
-            models,
-            len(self.members),
-            list(dict.fromkeys(deviations)),
+        models = [run.recipe.model for run in self.members]
+        ensemble = self.ensemble
+        return _tags(self, ensemble.id, ensemble.data, models, list(dict.fromkeys(deviations)))
+
+
+@dataclass(frozen=True)
+class PretrainedRun:
+    """A trained network that comes as a file, tested here.
+
+    Attributes:
+        context: what it shares with runs; the paper is the one whose row of the timeline it belongs to.
+        recipe_name: the name of the network.
+        net: what is tested.
+        weights: where the weights are from.
+    """
+
+    context: RunContext
+    recipe_name: str
+    net: Net
+    weights: str
+
+    @property
+    def data(self) -> Prepared:
+        """The data set that it is tested on."""
+        return self.context.data[self._role]
+
+    @property
+    def name(self) -> str:
+        """Its folder and its key in the tracking store."""
+        return _name(self.context, self.data, self._identity)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What its figures must not travel without."""
+        origin = self.net.origin
+        model = origin.model if isinstance(origin, Recipe) else origin.name
+        deviations = [Deviation("not trained here", f"weights of {self.weights}")]
+        return _tags(self, self._identity, self._role, [model], deviations)
+
+    @property
+    def resolved(self) -> Mapping[str, object]:
+        """What defines it, as plain data."""
+        origin = self.net.origin
+        shown = origin.resolved() if isinstance(origin, Recipe) else asdict(origin)
+        return {"weights": self.weights, "recipe": shown}
+
+    @property
+    def _role(self) -> str:
+        origin = self.net.origin
+        return origin.data if isinstance(origin, Recipe) else IMAGENET
+
+    @property
+    def _identity(self) -> str:
+        origin = self.net.origin
+        return digest(
+            [self.weights, origin.id if isinstance(origin, Recipe) else digest(asdict(origin))]
         )
 
 
-def run_of(setting: Setting, name: str, recipe: Recipe | Ensemble) -> Run | Fusion:
+def run_of(context: RunContext, name: str, recipe: Recipe | Ensemble) -> Run | EnsembleRun:
     """What a recipe's name in a paper stands for."""
     if isinstance(recipe, Ensemble):
-        return Fusion(setting, name, recipe)
-    return Run(setting, name, recipe)
+        return EnsembleRun(context, name, recipe)
+    return Run(context, name, recipe)
 
 
-def named(setting: Setting, recipe: Recipe) -> str:
+def recipe_name(paper: Paper, profile: Profile, recipe: Recipe) -> str:
     """The name that the paper's file gives to a recipe; its network's where it gives none."""
-    for name, other in setting.paper.recipes[setting.profile].items():
+    for name, other in paper.recipes[profile].items():
         if isinstance(other, Recipe) and other.id == recipe.id:
             return name
     return recipe.model
 
 
+def _name(context: RunContext, data: Prepared, identity: str) -> str:
+    """A readable name, unique to what defines the run."""
+    words = re.sub(r"[^A-Za-z0-9._-]+", "-", data.info.name)
+    unique = digest([identity, data.info.digest, context.seed])
+    return f"{context.paper.name}-{context.profile}-{words}-seed{context.seed}-{unique}"
+
+
+def _tags(
+    run: AnyRun, identity: str, role: str, models: Sequence[str], deviations: Sequence[Deviation]
+) -> dict[str, str]:
+    context, info = run.context, run.data.info
+    return {
+        "paper": context.paper.name,
+        "year": str(context.paper.year),
+        "model": " + ".join(models),
+        "nets": str(len(models)),
+        "profile": context.profile,
+        "recipe_name": run.recipe_name,
+        "recipe": identity,
+        "dataset": info.name,
+        "dataset_digest": info.digest,
+        "benchmark": benchmark_of(role, [item.synset for item in info.classes]),
+        "num_classes": str(len(info.classes)),
+        "seed": str(context.seed),
+        "code": code_version(),
+        "deviations": "\n".join(f"{item.what}: {item.why}" for item in deviations),
+    }
+
+
 def code_version() -> str:
     """The git revision of this checkout, with ``-dirty`` where files differ.
 
-    Where git is not at hand, as in a submitted job, a hash of the source files.
+    Where git is not available, as in a submitted job, it is a hash of the source files.
     """
     try:
         described = subprocess.run(
@@ -186,8 +281,8 @@ def code_version() -> str:
         return described.stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         root = Path(__file__).parents[2]
-        digest = hashlib.sha256()
+        hashed = hashlib.sha256()
         for folder in ("models", "stages", "cluster", "pipeline"):
             for path in sorted((root / folder).rglob("*.py")):
-                digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
-        return f"tree-{digest.hexdigest()[:12]}"
+                hashed.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+        return f"tree-{hashed.hexdigest()[:12]}"

@@ -15,13 +15,13 @@ UPLOAD_SECONDS = 3.0
 class Watch:
     """A thread that shows and records each new record; a context manager.
 
-    A store that goes away in the middle never stops the training: the records wait, and what is still
-    waiting at the end is sent by the next command, for the journal keeps it.
+    A store that goes away in the middle never stops the training: the records wait, and the next command
+    sends what is still waiting at the end, since the journal keeps it.
 
     Args:
-        journals: by the run in the tracking store.
+        journals: the files to follow, by the run in the tracking store.
         show: is given the run and the record.
-        tracker: the store.
+        tracker: the tracking store.
         warn: is given what a person should know.
     """
 
@@ -55,7 +55,7 @@ class Watch:
         self._upload()
         if waiting := sum(map(len, self._waiting.values())):
             self._warn(
-                f"{waiting} records wait in the journal; run the same command again to send them"
+                f"{waiting} records wait in the journal; run the same command again to record them"
             )
 
     def _run(self) -> None:
@@ -82,7 +82,7 @@ class Watch:
             except Exception as error:  # whatever the store's trouble, the training is worth more
                 if not self._failing:
                     self._warn(
-                        f"the tracking store does not answer ({type(error).__name__}); training goes on"
+                        f"the tracking store does not answer ({type(error).__name__}); the training continues"
                     )
                 self._failing = True
                 return

@@ -1,22 +1,24 @@
-"""The layout of a workspace: the one folder that holds all that the pipeline makes."""
+"""The layout of a workspace: the one folder that holds everything that the pipeline makes."""
 
 import contextlib
 import fcntl
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.environment import WORKSPACE
 from stages.dataset import DatasetInfo
 from stages.errors import PipelineError
 from stages.job import RunFolder
 from stages.sources import fingerprint
 from stages.storage import is_url, open_folder
 
-# Where a job on a cluster finds its workspace, whose own folder is a temporary copy of the code.
-VARIABLE = "PIPELINE_WORKSPACE"
+# Room that is left beside the checkpoints, for all smaller files.
+_SPARE_BYTES = 100 << 20
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,17 @@ class Workspace:
         """Open or make a workspace.
 
         Args:
-            root: its folder; by default that of $PIPELINE_WORKSPACE, else ``workspace`` here.
+            root: its folder; by default the one that $PIPELINE_WORKSPACE names, else ``workspace`` here.
 
         Raises:
-            PipelineError: it cannot be written, or no lasting folder was named in a cluster's job.
+            PipelineError: it cannot be written, or a cluster's job names no lasting folder.
         """
-        if root is None and VARIABLE in os.environ:
-            root = Path(os.environ[VARIABLE])
+        if root is None and WORKSPACE in os.environ:
+            root = Path(os.environ[WORKSPACE])
         if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and (root is None or not root.is_absolute()):
             raise PipelineError(
                 "a submitted job's own folder is deleted with the job",
-                f"name an absolute --workspace on lasting storage, or set {VARIABLE} for the cluster",
+                f"name an absolute --workspace on lasting storage, or set {WORKSPACE} for the cluster",
             )
         if root is not None and re.match(r"\w+:/", str(root)):
             raise PipelineError(
@@ -65,21 +67,34 @@ class Workspace:
 
     @property
     def report(self) -> Path:
-        """Timeline and report."""
+        """The timeline and the report."""
         return self.root / "report"
+
+    @property
+    def scratch(self) -> Path:
+        """What a launcher writes while it runs a sweep or a search."""
+        return self.root / "sweeps"
+
+    def search(self, name: str) -> Path:
+        """The folder of a search for the best learning rate of a run."""
+        return self.root / "searches" / name
 
     @property
     def tracking_uri(self) -> str:
         """The default tracking store: a file in the workspace."""
-        return f"sqlite:///{self.root / 'mlflow.db'}"
+        return f"sqlite:///{self._database}"
 
     @property
     def has_runs(self) -> bool:
         """Whether something was recorded here."""
-        return (self.root / "mlflow.db").is_file()
+        return self._database.is_file()
+
+    @property
+    def _database(self) -> Path:
+        return self.root / "mlflow.db"
 
     def check_runs(self) -> None:
-        """See that something was recorded here.
+        """Refuse a workspace in which nothing was recorded.
 
         Raises:
             PipelineError: nothing was.
@@ -94,8 +109,25 @@ class Workspace:
         """Artifacts of the default tracking store."""
         return self.root / "mlartifacts"
 
+    def check_room(self, needed: int) -> None:
+        """Refuse runs whose checkpoints do not fit on the disk.
+
+        Args:
+            needed: bytes.
+
+        Raises:
+            PipelineError: there is less room.
+        """
+        free = shutil.disk_usage(self.root).free
+        if free < needed + _SPARE_BYTES:
+            raise PipelineError(
+                f"the runs need {needed / 2**30:.1f} GiB for checkpoints and the workspace's disk "
+                f"has {free / 2**30:.1f} GiB free",
+                "free some space, or name a --workspace on a larger disk",
+            )
+
     def dataset(self, source: str) -> Path:
-        """Where the shards of a source, a folder or a URL, belong: its name and a fingerprint."""
+        """Where the shards of a source, a folder or a URL, belong: under its name and a fingerprint."""
         name = open_folder(source).name if is_url(source) else Path(source).resolve().name
         return self._dataset(name, fingerprint(source))
 
@@ -112,7 +144,7 @@ class Workspace:
 
     @contextlib.contextmanager
     def lock(self, what: str, *, wait: bool = False) -> Iterator[None]:
-        """Hold ``what`` alone; the system lets go of it however the process ends.
+        """Hold ``what`` alone; the system releases it however the process ends.
 
         Raises:
             PipelineError: another process holds it, and ``wait`` is false.
@@ -126,7 +158,7 @@ class Workspace:
                 file.seek(0)
                 raise PipelineError(
                     f"{what} is being worked on by {file.read().strip() or 'another process'}",
-                    "wait for it or end it, then run the same command again",
+                    "wait for it or stop it, then run the same command again",
                 ) from None
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n")

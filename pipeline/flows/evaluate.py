@@ -1,118 +1,129 @@
 """Test a network that is there already, and record it beside the runs."""
 
-import contextlib
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from pipeline import papers
-from pipeline.engine import launchers
-from pipeline.engine.data import check, find, made
-from pipeline.engine.executor import Laboratory
-from pipeline.engine.progress import Progress
-from pipeline.engine.runs import Setting
-from pipeline.engine.workspace import Workspace
-from pipeline.evaluate import Options, foreign_recipe
-from pipeline.flows.run import draw, open_tracker, sentence
-from stages.dataset import read_info
-from stages.execution import Execution
-from stages.recipe import Deviation, digest
-from stages.tasks.classification.recipe import Classification
+from pipeline.engine.command_line import Where
+from pipeline.engine.runs import PretrainedRun, RunContext
+from pipeline.engine.workbench import Workbench
+from pipeline.flows.report import draw, sentence
+from stages.errors import PipelineError
+from stages.paper import Paper, Profile
+from stages.recipe import IMAGENET, Recipe
+from stages.tasks.classification.recipe import Classification, PretrainedClassifier, Shown
 from stages.tasks.task import Net
 
-
-@dataclass(frozen=True)
-class Visitor:
-    """A trained network that comes as a file.
-
-    Attributes:
-        setting: as of a run.
-        recipe_name: of the network.
-        net: what is tested.
-        origin: where the weights are from.
-    """
-
-    setting: Setting
-    recipe_name: str
-    net: Net
-    origin: str
-
-    @property
-    def name(self) -> str:
-        """Its folder and its key in the tracking store."""
-        return self.setting.name(self._identity, 0)
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """See `Setting.tags`."""
-        model = self.net.foreign or self.net.recipe.model
-        deviations = [Deviation("not trained here", f"weights of {self.origin}")]
-        return self.setting.tags(self.recipe_name, self._identity, model, 1, deviations)
-
-    @property
-    def resolved(self) -> dict[str, object]:
-        """What defines it."""
-        return {"weights": self.origin, "recipe": self.net.recipe.resolved()}
-
-    @property
-    def _identity(self) -> str:
-        return digest([self.origin, self.net.recipe.id])
+# The papers' own 224-pixel networks cut their crops from squares of 256 pixels.
+_RESIZE_TO_CROP = 256 / 224
 
 
-def test_network(
-    options: Options, protocols: tuple[str, ...], scales: tuple[int, ...], *, own: bool
+def evaluate_own(
+    where: Where,
+    paper: Paper,
+    recipe: str | None,
+    weights: Path,
+    *,
+    profile: Profile,
+    protocols: Sequence[str],
+    scales: tuple[int, ...] = (),
 ) -> None:
-    """Do what a command line of `pipeline.evaluate` asks for.
+    """Test a network of a paper's recipe, whose weights are in a file.
+
+    Args:
+        where: where the command works.
+        paper: has the recipe.
+        recipe: its name; None for the headline's.
+        weights: the file.
+        profile: the scale that it was trained at.
+        protocols: how it is tested.
+        scales: short sides of whole images, over the recipe's.
+
+    Raises:
+        PipelineError: the recipe is an ensemble's; and see the stages.
+    """
+    name, found = paper.recipe(profile, recipe)
+    if not isinstance(found, Classification):
+        raise PipelineError(
+            f"{paper.name}:{name} is an ensemble, and a file has the weights of one network",
+            f"name one of its networks: {', '.join(_single(paper, profile))}",
+        )
+    if scales:
+        found = replace(found, test_scales=scales)
+    model = f"{paper.name}:{recipe}" if recipe else paper.name
+    with Workbench(where) as bench:
+        bench.check_data([found.data])
+        context = _context(bench, paper, profile, found.data)
+        _test(
+            bench,
+            PretrainedRun(context, name, Net(found, weights), _described(model, weights)),
+            protocols,
+        )
+
+
+def evaluate_pretrained(
+    where: Where,
+    paper: Paper,
+    name: str,
+    weights: Path | None,
+    *,
+    profile: Profile,
+    protocols: Sequence[str],
+    crop: int | None = None,
+    resize: int | None = None,
+    scales: tuple[int, ...] = (),
+    download: bool = False,
+) -> None:
+    """Test a network that others trained.
+
+    Args:
+        where: where the command works.
+        paper: whose row of the timeline it belongs to.
+        name: see `models.pretrained.libraries`.
+        weights: the file; None for the library's own cache.
+        profile: the scale that it counts for.
+        protocols: how it is tested.
+        crop: side of the crops; None for the network's own.
+        resize: side of the centre square; None for 256/224 of the crop.
+        scales: short sides of whole images.
+        download: whether the library may fetch the weights that its cache lacks.
 
     Raises:
         PipelineError: see the stages.
     """
-    workspace = Workspace.open(options.workspace)
-    with Progress() as progress, contextlib.ExitStack() as stack:
-        check(options.data)
-        name, net, paper = _own(options, scales) if own else _foreign(options, protocols, scales)
-        tracker = open_tracker(workspace, options.tracking_uri)
-        dataset = made(find(options.data, workspace, progress), workspace, progress)
-        setting = Setting(
-            papers.find(None, paper), options.profile, dataset, read_info(dataset), seed=0
-        )
-        inline = options.launcher == "inline"
-        launcher = launchers.inline() if inline else launchers.on_ray(options.workers)
-        laboratory = Laboratory(
-            workspace, tracker, progress, launchers.Lazy(launcher, stack), Execution()
-        )
-        visitor = Visitor(setting, name, net, _origin(options))
-        evaluations = laboratory.test(visitor, [net], protocols)
-        draw(workspace, tracker, progress)
-        for evaluation in evaluations:
-            progress.line("result", sentence(visitor, evaluation))
-
-
-def _own(options: Options, scales: tuple[int, ...]) -> tuple[str, Net, str]:
-    paper, _, recipe_name = options.model.partition(":")
-    name, recipe = papers.find(None, paper).recipe(options.profile, recipe_name or None)
-    assert isinstance(recipe, Classification)
-    if scales:
-        recipe = replace(recipe, test_scales=scales)
-    return name, Net(recipe, options.weights), paper
-
-
-def _foreign(
-    options: Options, protocols: tuple[str, ...], scales: tuple[int, ...]
-) -> tuple[str, Net, str]:
     from stages.tasks.classification.pretrained import expected_crop
 
-    assert options.paper is not None
-    crop = options.crop or expected_crop(options.model, options.weights, options.download)
-    recipe = foreign_recipe(options.model, crop, options.resize, scales, protocols)
-    return options.model, Net(recipe, options.weights, foreign=options.model), options.paper
+    with Workbench(where) as bench:
+        bench.check_data([IMAGENET])
+        crop = crop or expected_crop(name, weights, download)
+        shown = Shown(crop, resize or round(crop * _RESIZE_TO_CROP), scales)
+        net = Net(PretrainedClassifier(name, shown), weights)
+        context = _context(bench, paper, profile, IMAGENET)
+        _test(bench, PretrainedRun(context, name, net, _described(name, weights)), protocols)
 
 
-def _origin(options: Options) -> str:
+def _context(bench: Workbench, paper: Paper, profile: Profile, role: str) -> RunContext:
+    _ = bench.tracker  # refuses a store that is not there, before anything is begun
+    return RunContext(paper, profile, bench.prepared([role]), seed=0)
+
+
+def _test(bench: Workbench, run: PretrainedRun, protocols: Sequence[str]) -> None:
+    evaluations = bench.executor.test(run, [run.net], protocols)
+    draw(bench.workspace, bench.tracker, bench.progress)
+    for evaluation in evaluations:
+        bench.progress.line("result", sentence(run, evaluation))
+
+
+def _single(paper: Paper, profile: Profile) -> list[str]:
+    return [name for name, one in paper.recipes[profile].items() if isinstance(one, Recipe)]
+
+
+def _described(model: str, weights: Path | None) -> str:
     """Name of the network, with a hash of its file where it has one."""
-    if options.weights is None:
-        return options.model
-    return f"{options.model} from {options.weights.name}, sha256 {_sha256(options.weights)[:16]}"
+    if weights is None:
+        return model
+    return f"{model} from {weights.name}, sha256 {_sha256(weights)[:16]}"
 
 
 def _sha256(path: Path) -> str:

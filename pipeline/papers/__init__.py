@@ -36,6 +36,8 @@ CLAIMS: tuple[Claim, ...] = (
     *(claim for paper in PAPERS for claim in paper.claims),
     *grid.claims(PAPERS),
 )
+# The roles that recipes name their data by.
+ROLES: frozenset[str] = frozenset(role for paper in PAPERS for role in paper.roles)
 PLANNED = {2010: "sparse coding", 2011: "Fisher vectors"}
 
 

@@ -5,7 +5,8 @@
 | its last column or row is the first or before it              | box-empty   |
 | it sticks out of its image by more than a pixel               | box-outside |
 
-Odd boxes are kept as they were annotated: whoever trains on boxes decides what to do with them. One pixel is tolerated because annotators did not agree
+Odd boxes are kept as they were annotated: whoever trains on boxes decides what to do with them. One
+pixel is tolerated because annotators did not agree
 whether the image's own edge is its last pixel or the one after it.
 """
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stages.parallel import Runner
+from stages.parallel import ParallelMap
 from stages.shard.plan import PlannedSample
 from stages.shard.write import WORK, ShardTask
 from stages.sources.locations import Location, ParquetRow, Span
@@ -55,14 +55,17 @@ def spooled_bytes(tasks: Sequence[ShardTask]) -> int:
 
 
 def spool(
-    folder: Folder, tasks: Sequence[ShardTask], run: Runner, progress: Callable[[int, int], None]
+    folder: Folder,
+    tasks: Sequence[ShardTask],
+    pmap: ParallelMap,
+    progress: Callable[[int, int], None],
 ) -> list[ShardTask]:
     """Lay out what the tasks would read row group by row group.
 
     Args:
         folder: of the data set that is being made; what is there from an earlier run is used.
         tasks: of the shards.
-        run: does the reading.
+        pmap: does the reading.
         progress: called with how many images are done, and of how many.
 
     Returns:
@@ -76,7 +79,7 @@ def spool(
         files[row.folder, row.file].append(row)
     layouts = {f"{WORK}/spool/{_digest(rows)}": tuple(rows) for rows in files.values()}
     copies: dict[ParquetRow, Spooled] = {}
-    for name, ends in run(_lay_out, [_Task(folder, *layout) for layout in layouts.items()]):
+    for name, ends in pmap(_lay_out, [_Task(folder, *layout) for layout in layouts.items()]):
         for row, start, end in zip(layouts[name], [0, *ends], ends, strict=False):
             copies[row] = Spooled(row, Span(folder, f"{name}.bin", start, end - start))
         progress(len(copies), sum(map(len, layouts.values())))

@@ -35,7 +35,7 @@ from stages.dataset import (
     read_info,
 )
 from stages.errors import PipelineError
-from stages.parallel import Runner, alone
+from stages.parallel import ParallelMap, alone
 from stages.shard.plan import SHARD_BYTES, PlannedShard, fingerprint, plan
 from stages.shard.quality import Resize
 from stages.shard.spool import spool, spooled_bytes
@@ -65,7 +65,7 @@ def shard(
     shard_bytes: int = SHARD_BYTES,
     resize: Resize | None = None,
     check_pixels: bool = False,
-    run: Runner = alone,
+    pmap: ParallelMap = alone,
     progress: Progress = lambda what, done, of: None,
 ) -> DatasetInfo:
     """Write a source as a data set folder, or go on with one that was begun.
@@ -80,7 +80,7 @@ def shard(
         shard_bytes: a shard is closed when its files reach this size in the source.
         resize: re-encode to a smaller size; by default the original bytes are kept.
         check_pixels: decode every image, and refuse what does not decode.
-        run: writes the shards.
+        pmap: writes the shards.
         progress: called now and then with what is being done, how many images are done, and of how many.
 
     Returns:
@@ -100,14 +100,14 @@ def shard(
     if folder.exists("dataset.json"):
         version = read_info(folder).schema_version
         identity = fingerprint(shards, resize, check_pixels, version)
-        _repair(folder, identity, tasks, run, progress)
+        _repair(folder, identity, tasks, pmap, progress)
         return read_info(folder)
     if resize is None:  # else nobody knows how small the images become
         _check_room(folder, _missing(folder, tasks))
     _begin(folder, identity, lambda: fingerprint(shards, resize, check_pixels, schema_version=2))
     with _alone_in(folder):
-        _write_missing(source, folder, tasks, run, progress)
-        info = _describe(source, folder, identity, tasks, run, progress)
+        _write_missing(source, folder, tasks, pmap, progress)
+        info = _describe(source, folder, identity, tasks, pmap, progress)
         folder.write_atomic(_SEALED, info_json(info))
         _seal(folder)
     return info
@@ -159,17 +159,21 @@ def _alone_in(folder: Folder) -> Iterator[None]:
 
 
 def _write_missing(
-    source: Source, folder: Folder, tasks: Sequence[ShardTask], run: Runner, progress: Progress
+    source: Source,
+    folder: Folder,
+    tasks: Sequence[ShardTask],
+    pmap: ParallelMap,
+    progress: Progress,
 ) -> None:
     missing = _missing(folder, tasks)
     if missing:
-        laid_out = spool(folder, tasks, run, functools.partial(progress, "images laid out"))
+        laid_out = spool(folder, tasks, pmap, functools.partial(progress, "images laid out"))
         missing = _missing(folder, laid_out)
     total = len(source.images)
     done = total - sum(len(task.shard.samples) for task in missing)
     refused = sum(len(_refused(read_rows(folder, item)[0])) for item in _finished(folder, tasks))
     limit = max(MOST_REFUSED, int(MOST_REFUSED_SHARE * total))
-    with contextlib.closing(run(write_shard, missing)) as results:
+    with contextlib.closing(pmap(write_shard, missing)) as results:
         for written, more in results:
             done += written.samples + more
             refused += more
@@ -225,7 +229,7 @@ def _describe(
     folder: Folder,
     identity: str,
     tasks: Sequence[ShardTask],
-    run: Runner,
+    pmap: ParallelMap,
     progress: Progress,
 ) -> DatasetInfo:
     """Write everything beside the shards except ``dataset.json``, and return what that will say."""
@@ -236,7 +240,7 @@ def _describe(
     manifest, refused = used.select(MANIFEST_SCHEMA.names), _refused(rows)
     folder.write_atomic("rejects.parquet", _parquet(refused))
     statistics, mean_image = pixel_statistics(
-        folder, manifest, run, lambda done, of: progress("pixel statistics", done, of)
+        folder, manifest, pmap, lambda done, of: progress("pixel statistics", done, of)
     )
     splits = Counter(manifest["split"].to_pylist())
     fates = Counter(manifest["fate"].to_pylist())
@@ -340,7 +344,7 @@ def _remove_work(folder: Folder) -> None:
 
 
 def _repair(
-    folder: Folder, identity: str, tasks: Sequence[ShardTask], run: Runner, progress: Progress
+    folder: Folder, identity: str, tasks: Sequence[ShardTask], pmap: ParallelMap, progress: Progress
 ) -> None:
     """Rebuild the shards that are missing from a finished data set, or not of their size."""
     info = read_info(folder)
@@ -353,8 +357,8 @@ def _repair(
     whole = {file.name for file in info.shards if present.get(file.name) == file.bytes}
     missing = [task for task in tasks if task.shard.name not in whole]
     with _alone_in(folder):
-        missing = spool(folder, missing, run, functools.partial(progress, "images laid out"))
-        for done, (written, _) in enumerate(run(write_shard, missing), 1):
+        missing = spool(folder, missing, pmap, functools.partial(progress, "images laid out"))
+        for done, (written, _) in enumerate(pmap(write_shard, missing), 1):
             if written not in info.shards:
                 folder.remove(written.name)
                 raise PipelineError(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stages.dataset import Statistics
 from stages.errors import PipelineError
-from stages.parallel import Runner
+from stages.parallel import ParallelMap
 from stages.shard.write import WORK
 from stages.storage import Folder
 
@@ -44,7 +44,7 @@ class _Sums:
 def pixel_statistics(
     folder: Folder,
     manifest: pa.Table,
-    run: Runner,
+    pmap: ParallelMap,
     progress: Callable[[int, int], None],
 ) -> tuple[Statistics, NDArray[np.float32]]:
     """Statistics of the centre squares of the first `SAMPLE` training images.
@@ -52,7 +52,7 @@ def pixel_statistics(
     Args:
         folder: with the shards.
         manifest: all rows.
-        run: does the work.
+        pmap: does the work.
         progress: called with how many images are done, and of how many.
 
     Returns:
@@ -75,7 +75,7 @@ def pixel_statistics(
     images = 0
     pixels = np.zeros((3, side, side), np.int64)
     products = np.zeros((3, 3), np.int64)
-    for sums in run(_sum, tasks):
+    for sums in pmap(_sum, tasks):
         images += sums.images
         pixels += sums.pixels
         products += sums.products

@@ -27,7 +27,7 @@ from stages.dataset import (
     upgraded,
 )
 from stages.errors import PipelineError
-from stages.parallel import Runner, alone
+from stages.parallel import ParallelMap, alone
 from stages.shard.annotations import check_annotations
 from stages.shard.finding import MAKE_AGAIN, MAKE_SHARD, Finding
 from stages.shard.quality import RefusedError, prepare
@@ -52,7 +52,7 @@ def verify(
     root: Path | str,
     *,
     decode: bool = True,
-    run: Runner = alone,
+    pmap: ParallelMap = alone,
     progress: Callable[[str, int, int], None] = lambda what, done, of: None,
     note: Callable[[str], None] = lambda text: None,
 ) -> list[Finding]:
@@ -61,7 +61,7 @@ def verify(
     Args:
         root: path or URL of the folder.
         decode: decode every image.
-        run: checks the shards.
+        pmap: checks the shards.
         progress: called now and then with what is being done, how many images are done, and of how many.
         note: called with a sentence about what is odd and may stay.
 
@@ -99,7 +99,7 @@ def verify(
         if file.name in present
     ]
     done = 0
-    for samples, found in run(_check_shard, tasks):
+    for samples, found in pmap(_check_shard, tasks):
         findings += found
         done += samples
         progress("images checked", done, len(manifest))

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import models
-from pipeline.ablate import arms_of
+from pipeline.engine.arm_runs import arms_of
 from pipeline.papers import CLAIMS
 from pipeline.papers.alexnet.recipes import TOY_RECIPE
 from stages.job import RunFolder
@@ -219,7 +219,7 @@ def test_a_search_gives_each_arm_its_own_rate(source: Path, tmp_path: Path) -> N
 
 
 def test_a_failing_trial_stops_no_other(dataset: Dataset, recipe, tmp_path: Path) -> None:
-    from pipeline.engine.launchers import inline
+    from pipeline.engine.launchers import start
     from stages.job import TrainJob
 
     wild = scaled_rates(replace(recipe, epochs=1), 1e9)
@@ -228,7 +228,7 @@ def test_a_failing_trial_stops_no_other(dataset: Dataset, recipe, tmp_path: Path
         Trial(TrainJob(one, dataset.root, RunFolder(tmp_path / name), 0), ("centre_crop",))
         for name, one in (("wild", wild), ("good", good))
     ]
-    with inline() as launcher:
+    with start("inline") as launcher:
         failed = launcher.sweep(trials, tmp_path)
     assert list(failed) == [0]
     assert "diverged" in failed[0]
@@ -238,7 +238,7 @@ def test_a_failing_trial_stops_no_other(dataset: Dataset, recipe, tmp_path: Path
 
 def test_a_search_tells_what_each_job_reached(dataset: Dataset, recipe, tmp_path: Path) -> None:
     """The last validation error, or the mean training error of the epochs; infinity of what diverged."""
-    from pipeline.engine.launchers import inline
+    from pipeline.engine.launchers import start
     from stages.job import TrainJob
     from stages.journal import Follower
 
@@ -248,7 +248,7 @@ def test_a_search_tells_what_each_job_reached(dataset: Dataset, recipe, tmp_path
             TrainJob(one, dataset.root, RunFolder(tmp_path / metric / name), 0)
             for name, one in (("wild", scaled_rates(good, 1e9)), ("good", good))
         ]
-        with inline() as launcher:
+        with start("inline") as launcher:
             wild, reached = launcher.search(jobs, tmp_path, metric)
         assert wild == float("inf")
         epochs = [
@@ -256,5 +256,5 @@ def test_a_search_tells_what_each_job_reached(dataset: Dataset, recipe, tmp_path
         ]
         assert len(epochs) == 2
         assert reached == (epochs[-1] if metric == "error_top1" else sum(epochs) / 2)
-        with inline() as launcher:  # as after a kill, when a job had ended
+        with start("inline") as launcher:  # as after a kill, when a job had ended
             assert launcher.search(jobs, tmp_path, metric) == [wild, reached]

@@ -9,7 +9,7 @@ import pytest
 
 from models import create_on_meta
 from pipeline import papers
-from pipeline.ablate import arms_of
+from pipeline.engine.arm_runs import arms_of
 from pipeline.papers import CLAIMS
 from stages.claim import Arm, Claim
 from stages.errors import PipelineError

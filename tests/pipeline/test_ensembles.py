@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 
 from models import load_network
 from pipeline.engine import launchers
-from pipeline.engine.executor import Laboratory, Redo
+from pipeline.engine.data import Prepared
+from pipeline.engine.executor import Executor, Redo
 from pipeline.engine.progress import Progress
-from pipeline.engine.runs import Fusion, Run, Setting, run_of
+from pipeline.engine.runs import EnsembleRun, Run, RunContext, run_of
+from pipeline.engine.workbench import open_tracker
 from pipeline.engine.workspace import Workspace
-from pipeline.flows.run import open_tracker
 from pipeline.tracking.store import Tracker
 from stages.evaluate import evaluate_part, read_evaluation
 from stages.execution import Execution
@@ -149,21 +150,22 @@ def empty_store(tmp_path_factory) -> Path:
 
 
 class Bench:
-    """A laboratory in this process, and what it left behind."""
+    """An executor in this process, and what it left behind."""
 
     def __init__(
         self, paper: Paper, dataset: Dataset, workspace: Workspace, tracker: Tracker
     ) -> None:
-        self.setting = Setting(paper, "toy", dataset.root, dataset.info, seed=0)
+        data = {"imagenet": Prepared(dataset.root, dataset.info)}
+        self.context = RunContext(paper, "toy", data, seed=0)
         self.workspace, self.tracker = workspace, tracker
 
-    def run(self, name: str, redo: Redo | None = None) -> Run | Fusion:
-        run = run_of(self.setting, *self.setting.paper.recipe("toy", name))
-        with launchers.inline() as launcher, Progress() as progress:
-            laboratory = Laboratory(
-                self.workspace, self.tracker, progress, launcher, Execution(), redo
+    def run(self, name: str, redo: Redo | None = None) -> Run | EnsembleRun:
+        run = run_of(self.context, *self.context.paper.recipe("toy", name))
+        with launchers.start("inline") as launcher, Progress() as progress:
+            executor = Executor(
+                self.workspace, self.tracker, progress, lambda: launcher, Execution(), redo
             )
-            self.evaluations = laboratory.run(run)
+            self.evaluations = executor.run(run)
         return run
 
     def begun(self) -> dict[str, int]:
@@ -229,7 +231,7 @@ def test_an_ensembles_members_are_trained_once_and_it_is_measured_as_one(
 
 def test_a_run_that_starts_from_another_waits_for_it(bench: Bench) -> None:
     staged = bench.run("staged")
-    first = staged.parent
+    (first,) = staged.parents
     assert first.recipe_name == "first"
     assert bench.begun() == {first.name: 1, staged.name: 1}
     before, after = (load_file(bench.workspace.run(run.name).weights) for run in (first, staged))
@@ -243,3 +245,36 @@ def test_a_run_that_starts_from_another_waits_for_it(bench: Bench) -> None:
     bench.run("first")
     assert bench.begun() == {first.name: 1, staged.name: 1}
     assert {m.recipe for m in bench.measured()} == {"first", "staged"}
+
+
+def test_a_run_may_start_from_a_run_on_other_data(
+    quick: Classification, dataset: Dataset, paper: Paper, tmp_path: Path, workspace: Workspace,
+    tracker: Tracker,
+) -> None:  # fmt: skip
+    """Each is named by its own recipe, its own data and the seed, and trained on its own data."""
+    other = Dataset(shutil.copytree(dataset.root, tmp_path / "other"))
+    first = replace(quick, data="other", batch_size=48)
+    recipe = replace(quick, start=Start(first))
+    assert first.id != replace(quick, batch_size=48).id
+    assert recipe.roles == {"imagenet", "other"}
+    info = replace(other.info, name="other", digest="0" * 12)
+    data = {
+        "imagenet": Prepared(dataset.root, dataset.info),
+        "other": Prepared(other.root, info),
+    }
+    staged = Run(RunContext(paper, "toy", data, seed=0), "staged", recipe)
+    (parent,) = staged.parents
+    assert (parent.data.info.name, staged.data.info.name) == ("other", dataset.info.name)
+    assert parent.name.startswith("fusion-toy-other-seed0-")
+    with launchers.start("inline") as launcher, Progress() as progress:
+        executor = Executor(workspace, tracker, progress, lambda: launcher, Execution())
+        executor.run(staged)
+    assert workspace.run(parent.name).weights.is_file()
+    assert workspace.run(staged.name).weights.is_file()
+    tags = {m.run_name: m.dataset for m in tracker.measurements() if m.split == "train"}
+    assert tags == {parent.name: "other", staged.name: dataset.info.name}
+
+
+def test_a_recipe_on_the_usual_data_is_what_it_was(quick: Classification) -> None:
+    assert "data" not in quick.resolved()
+    assert replace(quick, data="other").resolved()["data"] == "other"

@@ -11,12 +11,14 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.engine import launchers
-from pipeline.engine.executor import Laboratory
+from pipeline.engine.data import Prepared
+from pipeline.engine.executor import Executor
 from pipeline.engine.plan import trainings
 from pipeline.engine.progress import Progress
-from pipeline.engine.runs import Setting, run_of
+from pipeline.engine.runs import RunContext, run_of
+from pipeline.engine.workbench import open_tracker
 from pipeline.engine.workspace import Workspace
-from pipeline.flows.run import draw, open_tracker
+from pipeline.flows.report import draw
 from pipeline.papers import PAPERS
 from stages.execution import Execution
 from stages.job import RunFolder, TrainJob
@@ -53,7 +55,7 @@ def test_it_trains_and_goes_on_to_the_same_bits(
     paper: Paper, dataset: Dataset, tmp_path: Path
 ) -> None:
     _, whole = paper.recipe("toy")
-    recipe = quick(trainings(whole)[0])
+    recipe = quick(trainings(whole)[0][0])
     job = TrainJob(recipe, dataset.root, RunFolder(tmp_path / "whole"), seed=0)
     train(job)
 
@@ -75,19 +77,20 @@ def workspace(tmp_path_factory) -> Workspace:
 
 
 @pytest.fixture(scope="module")
-def laboratory(workspace: Workspace) -> Iterator[Laboratory]:
+def executor(workspace: Workspace) -> Iterator[Executor]:
     tracker = open_tracker(workspace, None)
-    with Progress() as progress, launchers.inline() as launcher:
-        yield Laboratory(workspace, tracker, progress, launcher, Execution())
+    with Progress() as progress, launchers.start("inline") as launcher:
+        yield Executor(workspace, tracker, progress, lambda: launcher, Execution())
 
 
 @pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.name)
 def test_it_is_tested_and_drawn(
-    paper: Paper, dataset: Dataset, workspace: Workspace, laboratory: Laboratory
+    paper: Paper, dataset: Dataset, workspace: Workspace, executor: Executor
 ) -> None:
     name, recipe = paper.recipe("toy")
-    setting = Setting(paper, "toy", dataset.root, dataset.info, seed=0)
-    (evaluation,) = laboratory.run(run_of(setting, name, quick(recipe)))
+    data = {recipe.data: Prepared(dataset.root, dataset.info)}
+    context = RunContext(paper, "toy", data, seed=0)
+    (evaluation,) = executor.run(run_of(context, name, quick(recipe)))
     assert evaluation.n == 42
     with Progress() as progress:
         draw(workspace, open_tracker(workspace, None), progress)

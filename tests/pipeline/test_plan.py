@@ -6,8 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.plan import START_SECONDS, TRAINING_SECONDS, Planner, Step, trainings
+from pipeline.engine.arm_runs import arms_of
+from pipeline.engine.command_line import Where
+from pipeline.engine.data import Located
+from pipeline.engine.plan import (
+    START_SECONDS,
+    TRAINING_SECONDS,
+    Planner,
+    Step,
+    trainings,
+    wanted_of,
+)
 from pipeline.engine.progress import Progress
+from pipeline.papers import CLAIMS
 from pipeline.run import Options, check
 from stages.devices import DEVICES
 from stages.errors import PipelineError
@@ -68,9 +79,15 @@ def paper(whole: Classification) -> Paper:
     )
 
 
-def planner(**changes) -> Planner:
-    options = Options(launcher="inline", plan=True, device="t4", **changes)
-    return Planner(options, COUNTS, 1000, 3 << 30)
+def located(role: str) -> Located:
+    return Located(Path("planned"), None, "planned", COUNTS, 1000, 3 << 30)
+
+
+def planner(
+    workers: int | None = None, price: float | None = None, execution: Execution | None = None
+) -> Planner:
+    where = Where(launcher="inline", workers=workers)
+    return Planner(where, execution or Execution(), located, device="t4", price=price)
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
@@ -78,20 +95,20 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_steps_seconds_and_multiply_adds_of_a_training(paper: Paper, tiny: Classification) -> None:
-    cost = Cost(12, 32, 0.25, 1000, 7, 100, "it", measured=True)
     recipe = replace(tiny, batch_size=32, epochs=4)
-    step = Step(paper, "a", recipe, 100, cost, workers=2)
-    assert step.steps == 3 * 4
-    assert step.seconds == 12 * 32 * 0.25 / 2
-    assert step.multiply_adds == 3 * 7 * 12 * 32
-    assert replace(step, recipe=replace(recipe, drop_last=False)).steps == 4 * 4
+    cost = Cost(12, 32, 0.25, 1000, 7, 100, "it", measured=True)
+    assert cost.total_multiply_adds == 3 * 7 * 12 * 32
     assert cost.memory(32) == 12 * 1000 + 32 * 100
+    step = Step(paper.name, "a", recipe, cost, workers=2, runs=3)
+    assert step.seconds == 12 * 32 * 0.25 / 2
+    total = START_SECONDS["inline"] + 3 * (TRAINING_SECONDS["inline"] + step.seconds)
+    assert planner().total([step]) == total
 
 
 def test_a_plan_is_told_in_the_formulas_numbers(paper: Paper, capsys) -> None:
     plan = planner(workers=4, price=3.0, execution=Execution(micro_batch=5))
     with Progress() as progress:
-        (step,) = plan.say([paper], "mini", progress)
+        (step,) = plan.say_papers(wanted_of([paper], "mini", None), progress)
     text = said(capsys)
     assert "2014 Planned: A plan" in text
     assert "the authors' hardware and time: 3 weeks on four of the best" in text
@@ -100,14 +117,15 @@ def test_a_plan_is_told_in_the_formulas_numbers(paper: Paper, capsys) -> None:
     assert f"{3 * VGG_A * 100_000 / 1e15:.3g} P multiply-adds" in text
     assert step.seconds == pytest.approx(1000 * 100 * T4_SECONDS / 4)
     assert f"{step.seconds:.0f} s at {4 / T4_SECONDS:,.0f} images/s on 4 x t4" in text
-    assert "from its data sheet, roughly" in text
+    assert "a rough estimate from the data sheet" in text
     memory = 12 * 132_863_336 + 5 * step.cost.activation_bytes
     assert f"about {memory / 2**30:.1f} GiB of memory on each" in text
     assert "ten_crop and centre_crop on 50 images" in text
     total = START_SECONDS["inline"] + TRAINING_SECONDS["inline"] + step.seconds
     assert plan.total([step]) == pytest.approx(total)
     assert f"about {total:.0f} s: {step.seconds:.0f} s of training" in text
-    assert f"{3 * 4 * total / 3600:.2f} at 3 an hour and device" in text
+    cost = f"{3 * 4 * total / 3600:.2f} (4 x {total / 3600:.2f} h x 3 per hour)"
+    assert f"cost: {cost}" in text
     # Weights at the end, and twice weights and velocities in checkpoints.
     checkpoints = (4 + 28) * 132_863_336
     assert plan.checkpoint_bytes([step]) == checkpoints
@@ -118,7 +136,7 @@ def test_a_device_is_asked_for_all_images_of_a_worker_without_micro_batches(
     paper: Paper, capsys
 ) -> None:
     with Progress() as progress:
-        (step,) = planner(workers=3).say([paper], "toy", progress)
+        (step,) = planner(workers=3).say_papers(wanted_of([paper], "toy", None), progress)
     memory = 12 * 132_863_336 + 34 * step.cost.activation_bytes
     assert f"about {memory / 2**30:.1f} GiB of memory on each" in said(capsys)
 
@@ -131,9 +149,9 @@ def test_a_budget_takes_the_largest_scale_that_fits(
     paper: Paper, capsys, seconds: float, profile: str, given_up: bool
 ) -> None:
     with Progress() as progress:
-        assert planner().fitting([paper], seconds, progress) == profile
+        assert planner().fitting([paper], None, seconds, progress) == profile
     text = said(capsys)
-    assert f"profile {profile} fits into the budget" in text
+    assert f"profile {profile} fits the budget" in text
     for larger in ("paper", "mini", "toy")[: ("paper", "mini", "toy").index(profile)]:
         assert f"profile {larger} does not fit: it would take" in text
     assert ("planned gives up: hardly any epochs" in text) == given_up
@@ -142,41 +160,42 @@ def test_a_budget_takes_the_largest_scale_that_fits(
 def test_a_budget_that_nothing_fits_into_is_refused(paper: Paper) -> None:
     """Two epochs of 3.5 seconds, ten seconds around them, and those of a second paper."""
     with Progress() as progress:
-        assert planner().fitting([paper], 18, progress) == "toy"
+        assert planner().fitting([paper], None, 18, progress) == "toy"
         with pytest.raises(PipelineError, match="nothing fits into 15 s: profile toy takes 17 s"):
-            planner().fitting([paper], 15, progress)
+            planner().fitting([paper], None, 15, progress)
         with pytest.raises(PipelineError, match="raise --budget, name fewer papers"):
-            planner().fitting([paper, paper], 28, progress)
+            planner().fitting([paper, replace(paper, name="again")], None, 28, progress)
 
 
 def test_every_training_is_planned_once_for_each_seed(whole: Classification) -> None:
     first = replace(whole, epochs=1)
     second = replace(whole, epochs=2, start=Start(first))
     third = replace(whole, epochs=3, start=Start(second))
-    assert trainings(third) == [first, second, third]
-    assert trainings(Ensemble((Member(first), Member(third)), ())) == [first, second, third]
+    assert trainings(third) == [(first, 0), (second, 0), (third, 0)]
+    assert trainings(Ensemble((Member(first), Member(third)), ())) == trainings(third)
+    assert trainings(second, seeds=2) == [(first, 0), (second, 0), (first, 1), (second, 1)]
     # Another seed starts from a first training of its own.
     members = (Member(second), Member(second, seed=1), Member(second, weight=2.0))
-    assert trainings(Ensemble(members, ())) == [first, second, first, second]
+    assert trainings(Ensemble(members, ())) == trainings(second, seeds=2)
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("30s", 30), ("90m", 5400), ("1.5 h", 5400), ("3d", 259_200)]
 )
-def test_spans_of_time(text: str, seconds: float) -> None:
+def test_durations(text: str, seconds: float) -> None:
     assert Options(budget=text).seconds == seconds
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (Options(year=2012, budget="soon"), "--budget soon is no span of time"),
+        (Options(year=2012, budget="soon"), "--budget soon is not a duration"),
         (Options(year=2012, budget="2"), "write e.g. 90m, 2h or 3d"),
         (Options(year=2012, device="h100"), "--device and --price are for --plan"),
         (Options(year=2012, price=2.0), "--device and --price are for --plan"),
         (
             Options(year=2012, execution=Execution(micro_batch=0)),
-            "--micro-batch 0 is no number of images",
+            "--micro-batch must be at least 1, not 0",
         ),
         (Options(year=2012, recipe="nope"), "alexnet has no recipe 'nope' in profile toy"),
         (Options(year=2012, recipe="text"), "has no recipe 'text' in profile toy"),
@@ -188,16 +207,33 @@ def test_options_that_make_no_sense(options: Options, told: str) -> None:
 
 
 def test_no_plan_can_be_made_of_an_unknown_recipe(paper: Paper) -> None:
-    asked = Options(launcher="inline", plan=True, device="t4", recipe="nope")
     told = "planned has no recipe 'nope' in profile toy\n.*use one of: a"
     with pytest.raises(PipelineError, match=told):
-        Planner(asked, COUNTS, 1000, 0).steps([paper], "toy")
+        wanted_of([paper], "toy", "nope")
+
+
+def test_a_plan_of_arms_counts_the_trainings_that_they_start_from(capsys) -> None:
+    """VGG's nets B and D start from the weights of A, which is no arm: once per seed."""
+    (claim,) = (claim for claim in CLAIMS if claim.key == "vgg/depth_16")
+    arms = arms_of([claim], "toy", seeds=3)
+    (first,) = {start.recipe.id for arm in arms for start in arm.recipe.starts}
+    assert first not in {arm.recipe.id for arm in arms}
+    with Progress() as progress:
+        steps = planner(workers=2).say_arms(arms, "toy", progress)
+    runs = {step.recipe.id: step.runs for step in steps}
+    assert runs == {first: 3, **{arm.recipe.id: 3 for arm in arms}}
+    text = said(capsys)
+    assert "others start from it" in text
+    assert "on 2 x t4" in text
+    assert re.search(r"of memory on each; tested with \w+", text)
+    assert f"{sum(runs.values())} runs, about" in text
+    assert re.search(r"disk: .* of checkpoints", text)
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--year", "2012", "--micro-batch", "0"], "--micro-batch 0 is no number of images"),
+        (["--year", "2012", "--micro-batch", "0"], "--micro-batch must be at least 1, not 0"),
         (
             ["--year", "2012", "--plan", "--device", "foo"],
             "no device 'foo' is known\n.*use one of: t4, .*h100",

@@ -41,7 +41,8 @@ def test_it_says_what_it_does(run) -> None:
     assert "96 train + 42 val images of 6 classes" in text
     assert re.search(r"plan +about \d+ (s|min)", text)
     assert re.search(
-        r"epoch \d+/\d+ done: centre-crop error top-1 [\d.]+ %, top-5 [\d.]+ % \(n=42\)", text
+        r"epoch \d+/\d+ done: top-1 error [\d.]+ %, top-5 error [\d.]+ % \(centre_crop, n=42\)",
+        text,
     )
     assert re.search(
         r"ten_crop, n=42: top-1 error [\d.]+ % \[[\d.]+, [\d.]+\] \(chance 83.3 %\)", text
@@ -95,6 +96,15 @@ def test_again_it_finds_everything_finished(run, source: Path) -> None:
     assert "epoch 1/" not in again.stdout
     rows = list(csv.DictReader((workspace / "report" / "timeline.csv").open()))
     assert sum(row["kind"] == "reproduced" for row in rows) == 4
+
+
+def test_images_named_by_their_role_are_the_same_run(run, source: Path) -> None:
+    again = command(
+        *("pipeline.run", "--year", 2012, "--data", f"imagenet={source}"),
+        *("--workspace", run[0], "--launcher", "inline"),
+    )
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("finished before") == 3
 
 
 def test_force_redoes_one_stage(run, source: Path, tmp_path: Path) -> None:
@@ -179,7 +189,7 @@ def _truncated(source: Path, folder: Path) -> Path:
         (["--year", 2031], "the year 2031 has no winner"),
         (["--year", 2011], r"2011 \(Fisher vectors\) is planned"),
         (["--paper", "alexnett"], "did you mean alexnet"),
-        ([], "say e.g. --year 2012"),
+        ([], "for example --year 2012"),
         (["--yaer", 2012], "(?s)[Pp]erhaps.*--year"),
         (["--year", 2012, "--profile", "tiny"], "toy"),
         (["--year", 2012, "--data", "{tmp}/nowhere"], "does not exist"),

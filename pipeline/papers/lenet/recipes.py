@@ -31,6 +31,7 @@ def _optimiser(*rates: tuple[float, float]) -> Optimiser:
 
 LENET5 = Classification(
     model="lenet5",
+    data="mnist",
     knobs={"image_size": 28, "border": 2},
     augmentation=Augmentation(
         resize=28,  # MNIST's digits; the net's border makes them 32

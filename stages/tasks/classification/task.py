@@ -1,6 +1,7 @@
 """Classification: which of some classes an image shows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 import torch
@@ -24,6 +25,9 @@ from stages.tasks.classification.recipe import Classification
 from stages.tasks.task import Net
 from stages.training.cost import Workload, from_data_sheet, measure
 from stages.training.loop import fit
+
+# What was found in this process, by what it depends on.
+_COSTS: dict[Hashable, Cost] = {}
 
 
 class ClassificationTask:
@@ -68,9 +72,14 @@ class ClassificationTask:
         device: torch.device | str,
         execution: Execution,
     ) -> Cost:
-        """See `Task`."""
+        """See `Task`; what an item costs is found once for all recipes that have the network and input."""
         assert isinstance(recipe, Classification)
         side = recipe.augmentation.crop
+        steps = recipe.epochs * steps_per_epoch(items, recipe.batch_size, recipe.drop_last)
+        network = (recipe.model, repr(sorted(recipe.knobs.items())), side, channels_of(recipe))
+        found = (*network, classes, str(device), execution)
+        if found in _COSTS:
+            return replace(_COSTS[found], steps=steps, batch_size=recipe.batch_size)
         # Nothing is computed with a data sheet's device, so that no room for weights is needed.
         create = models.create_on_meta if isinstance(device, str) else models.create
         model = create(recipe.model, classes, **recipe.knobs)
@@ -90,12 +99,14 @@ class ClassificationTask:
             model=model,
             optimiser=recipe.optimiser,
             epochs=recipe.epochs,
-            steps=recipe.epochs * steps_per_epoch(items, recipe.batch_size, recipe.drop_last),
+            steps=steps,
             batch_size=recipe.batch_size,
             multiply_adds=layer_table(model, side).multiply_adds,
             inputs=inputs,
             loss=loss,
         )
         if isinstance(device, str):
-            return from_data_sheet(workload, device)
-        return measure(workload, device, execution)
+            _COSTS[found] = from_data_sheet(workload, device)
+        else:
+            _COSTS[found] = measure(workload, device, execution)
+        return _COSTS[found]

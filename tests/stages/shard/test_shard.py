@@ -251,7 +251,7 @@ def test_workers_and_interruptions_leave_no_trace(tmp_path: Path) -> None:
     info = shard(found, tmp_path / "alone", **options)
     assert all(info.fates.values())
     assert len(info.shards) > 4
-    shard(found, tmp_path / "together", **options, run=processes(2, PRELOAD))
+    shard(found, tmp_path / "together", **options, pmap=processes(2, PRELOAD))
     assert contents(tmp_path / "together") == contents(tmp_path / "alone")
 
     class StoppedError(Exception):

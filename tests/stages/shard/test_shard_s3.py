@@ -30,7 +30,7 @@ def test_an_object_store_gets_the_same_bytes(source: Path, tmp_path: Path, bucke
     folder = open_folder(bucket)
     with pytest.raises(PipelineError, match="not a finished data set"):
         read_info(folder)
-    shard(found, bucket, shard_bytes=50_000, run=processes(2))
+    shard(found, bucket, shard_bytes=50_000, pmap=processes(2))
     there = {name: folder.read(name) for name in folder.list()}
     assert there == contents(tmp_path / "data")
     assert verify(bucket) == []

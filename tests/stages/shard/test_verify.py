@@ -35,7 +35,7 @@ def copy(dataset: Dataset, tmp_path: Path) -> Path:
 
 def test_a_whole_data_set_has_no_findings(copy: Path) -> None:
     assert verify(copy) == []
-    assert verify(copy, run=processes(2)) == []
+    assert verify(copy, pmap=processes(2)) == []
 
 
 def truncated(path: Path) -> None:

@@ -394,7 +394,7 @@ def test_a_staged_start_takes_what_matches_and_nothing_else(
         vgg_a.recipe, model="vgg_d", optimiser=frozen, start=Start(vgg_a.recipe, FROM_A)
     )
     assert deeper.ancestors == (vgg_a.recipe,)
-    run = job(deeper, dataset, tmp_path, start=vgg_a.folder.weights)
+    run = job(deeper, dataset, tmp_path, starts=(vgg_a.folder.weights,))
     train(run)
     trained, found = load_file(vgg_a.folder.weights), load_file(run.folder.weights)
     fresh = at_first(deeper).state_dict()
@@ -418,7 +418,7 @@ def test_a_start_that_does_not_fit_is_refused(
 ) -> None:
     misfit = replace(vgg_a.recipe, start=Start(vgg_a.recipe, pattern), **changes)
     with pytest.raises(TrainingStopped, match=message):
-        train(job(misfit, dataset, tmp_path, start=vgg_a.folder.weights))
+        train(job(misfit, dataset, tmp_path, starts=(vgg_a.folder.weights,)))
 
 
 def test_a_start_from_damaged_weights_is_refused(
@@ -428,7 +428,7 @@ def test_a_start_from_damaged_weights_is_refused(
     damaged.write_bytes(vgg_a.folder.weights.read_bytes()[:1000])
     staged = replace(vgg_a.recipe, start=Start(vgg_a.recipe))
     with pytest.raises(TrainingStopped, match="weights to start from cannot be loaded"):
-        train(job(staged, dataset, tmp_path / "run", start=damaged))
+        train(job(staged, dataset, tmp_path / "run", starts=(damaged,)))
 
 
 @pytest.fixture(scope="module")
