@@ -139,7 +139,7 @@ class Recipe:
         epochs: passes over the training set.
         protocols: how the trained network is tested; the first is the paper's own.
         data: the role of the data set that it trains and tests on: a name by which a command line says
-            which images these are.
+            which images these are. Not part of the identity, for the run has that of the images themselves.
         start: weights of another run to begin with (Simonyan and Zisserman 2014, section 3.1).
         deviations: departures from the published recipe; told to readers, not part of the identity.
     """
@@ -149,7 +149,7 @@ class Recipe:
     protocols: tuple[str, ...]
     knobs: Mapping[str, Any] = field(default_factory=dict)
     start: Start | None = None
-    data: str = field(default=IMAGENET, metadata={"since": 2})
+    data: str = IMAGENET
     deviations: tuple[Deviation, ...] = ()
 
     def resolved(self) -> dict[str, Any]:
@@ -166,6 +166,7 @@ class Recipe:
                     if isinstance(start, Start):
                         plain["recipe"] = start.recipe.resolved()
         del values["deviations"]
+        del values["data"]  # which images these are is a part of the run, not of the recipe
         return values
 
     @property

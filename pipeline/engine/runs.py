@@ -82,7 +82,8 @@ class Run:
     @property
     def name(self) -> str:
         """Its folder and its key in the tracking store."""
-        return _name(self.context, self.data, self.recipe.id)
+        before = (self.context.data[recipe.data] for recipe in self.recipe.ancestors)
+        return _name(self.context, self.data, self.recipe.id, [data.info.digest for data in before])
 
     @property
     def tags(self) -> dict[str, str]:
@@ -236,10 +237,19 @@ def recipe_name(paper: Paper, profile: Profile, recipe: Recipe) -> str:
     return recipe.model
 
 
-def _name(context: RunContext, data: Prepared, identity: str) -> str:
-    """A readable name, unique to what defines the run."""
+def _name(context: RunContext, data: Prepared, identity: str, before: Sequence[str] = ()) -> str:
+    """A readable name, unique to what defines the run.
+
+    Args:
+        context: what it shares with others.
+        data: what it trains and tests on.
+        identity: of its recipe.
+        before: digests of the data that the runs trained on which it starts from; where that is its own, as
+            in all runs but those that go from one data set to another, it adds nothing.
+    """
+    others = [other for other in before if other != data.info.digest]
     words = re.sub(r"[^A-Za-z0-9._-]+", "-", data.info.name)
-    unique = digest([identity, data.info.digest, context.seed])
+    unique = digest([identity, data.info.digest, context.seed, *others])
     return f"{context.paper.name}-{context.profile}-{words}-seed{context.seed}-{unique}"
 
 

@@ -38,17 +38,20 @@ CLAIMS: tuple[Claim, ...] = (
 )
 # The roles that recipes name their data by.
 ROLES: frozenset[str] = frozenset(role for paper in PAPERS for role in paper.roles)
+# Papers from before stand in the history for what came of them; no challenge was won by them.
+FIRST_CHALLENGE = 2010
 PLANNED = {2010: "sparse coding", 2011: "Fisher vectors"}
 
 
 def select(year: int | Literal["all"] | None, name: str | None) -> tuple[Paper, ...]:
-    """All papers, those of a year, or the one of a name.
+    """The papers of all challenges, those of a year, or the one of a name.
 
     Raises:
         PipelineError: there is no such paper, or not yet.
     """
     if year == "all":
-        return PAPERS if name is None else (find(None, name),)
+        of_challenge = tuple(paper for paper in PAPERS if paper.year >= FIRST_CHALLENGE)
+        return of_challenge if name is None else (find(None, name),)
     matching = tuple(p for p in PAPERS if p.year == year and name in (None, p.name))
     return matching or (find(year, name),)
 

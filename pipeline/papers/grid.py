@@ -13,7 +13,7 @@ from typing import Any
 
 from stages.claim import Arm, Claim
 from stages.paper import Paper
-from stages.recipe import Ensemble
+from stages.recipe import IMAGENET, Ensemble
 
 # D begins from a trained A, which belongs to its recipe; from scratch it needs Glorot's initialisation.
 _FROM_SCRATCH: Mapping[str, Mapping[str, Any]] = {
@@ -29,12 +29,17 @@ def claims(papers: Sequence[Paper]) -> tuple[Claim, ...]:
 
     Args:
         papers: in the order of the years, the winner first in each. A paper whose headline is an ensemble
-            has no net to bring.
+            has no net to bring, and one that is not about ImageNet has no recipe for it.
     """
-    single = [p for p in papers if not isinstance(p.recipe("paper")[1], Ensemble)]
+    single = [p for p in papers if _brings_a_net(p)]
     # Within a year the winner comes last: it is the one that is asked what it does better.
     by_age = sorted(single, key=lambda paper: paper.year, reverse=True)[::-1]
     return tuple(claim for older, newer in combinations(by_age, 2) for claim in _pair(older, newer))
+
+
+def _brings_a_net(paper: Paper) -> bool:
+    _, headline = paper.recipe("paper")
+    return not isinstance(headline, Ensemble) and headline.data == IMAGENET
 
 
 def _pair(older: Paper, newer: Paper) -> Iterator[Claim]:

@@ -108,6 +108,7 @@ def _cifar(n: int, shortcut: str | None = "A") -> Classification:
     warm_up = ((0, 0.01), (1, 0.1)) if n == 18 else ((0, 0.1),)
     return Classification(
         model="resnet_cifar",
+        data="cifar10",
         knobs={"depth": 6 * n + 2, "shortcut": shortcut},
         augmentation=Augmentation(resize=32, crop=32, sampling=PaddedSquare(4)),
         optimiser=_optimiser(Steps((*warm_up, *drops))),
