@@ -256,10 +256,10 @@ class BoxTask:
 
 RECIPE = BoxRegression(
     model="box_net",
-    epochs=6,
+    epochs=12,
     protocols=("whole_image",),
     optimiser=Optimiser(
-        (ParameterGroup(".*", Steps(((0, 0.02),)), weight_decay=0.0),), rate="outside"
+        (ParameterGroup(".*", Steps(((0, 0.01),)), weight_decay=0.0),), rate="outside"
     ),
     batch_size=16,
 )
