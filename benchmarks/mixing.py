@@ -18,13 +18,13 @@ class Options:
     """Tell how well the orders of an epoch mix the shards."""
 
     images: int = 1_281_167
-    """Of the training split; by default ILSVRC-2012's."""
+    """Images in the training split; by default ILSVRC-2012's."""
     per_shard: int = 2_370
     """Images in a shard; by default those of 256 MiB of ILSVRC-2012."""
     batch: int = 256
     """Images in a batch."""
     buffers: tuple[int, ...] = (0, 2_500, 10_000, 50_000)
-    """Of the streaming order, in images."""
+    """The streaming order's buffer, in images."""
 
 
 def main() -> None:

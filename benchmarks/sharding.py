@@ -49,7 +49,7 @@ class Options:
     repeat: int = 1
     """Use each training image so many times."""
     runs: int = 3
-    """Of which the median is told."""
+    """How many runs the printed median is of."""
     workers: int = 2
     """For what can use several processes."""
     resize: int = 256

@@ -37,7 +37,7 @@ class Options:
     """Time a sweep."""
 
     trials: int = 8
-    """Of the sweep, each with a seed of its own."""
+    """Trials in the sweep, each with a seed of its own."""
     epochs: int = 4
     """Of each trial."""
 

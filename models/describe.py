@@ -34,7 +34,7 @@ class Layer:
             the papers.
         receptive_field: height in pixels of what one output sees, by the longest path; None
             behind a layer that sees the whole image.
-        jump: distance in pixels between two neighbouring outputs; None likewise.
+        jump: distance in pixels between two neighbouring outputs; None where the receptive field is.
     """
 
     name: str

@@ -286,7 +286,7 @@ class GoogLeNet(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Draw all weights anew as BVLC's replication does; the paper does not say how.
+        """Draw all weights again as BVLC's replication does; the paper does not say how.
 
         Weights are Caffe's "xavier", uniform with variance 1 / fan-in. Biases are 0.2, those of the
         classifiers 0.

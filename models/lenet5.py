@@ -100,7 +100,7 @@ class TableConv2d(nn.Module):
         self.bias = nn.Parameter(torch.empty(len(table)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) to (N, len(table), H - kernel_size + 1, likewise W)."""
+        """(N, in_channels, H, W) to (N, len(table), H - kernel_size + 1, W - kernel_size + 1)."""
         kernel = (self.kernel_size, self.kernel_size)
         dense = self.weight.new_zeros(self.out_channels * self.in_channels, *kernel)
         dense = dense.index_copy(0, self.connected, self.weight)

@@ -86,7 +86,7 @@ def create_on_meta(name: str, num_classes: int = 1000, **knobs: Any) -> nn.Modul
 
 
 def knobs_of(name: str) -> set[str]:
-    """What `create` can be told about ``name`` beside the number of classes.
+    """What `create` takes for ``name`` beside the number of classes.
 
     Raises:
         ValueError: unknown name.

@@ -80,7 +80,7 @@ class VGG(nn.Module):
         init_std: standard deviation of ``"gaussian"``, 0.01 if None. The paper's words, "10^-2
             variance", would be 0.1, with which the logits of D start at about 1e10.
         ceil_mode: pools round up, as Caffe's do and torch's do not. Matters only for sides that
-            are no multiple of 32, which are common in `dense`.
+            are not a multiple of 32, which are common in `dense`.
         width: multiplier of all hidden channels and units, which stay multiples of 8.
         image_size: side in pixels of the images that fc6 is made for.
 
@@ -151,7 +151,7 @@ class VGG(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Draw all weights anew (Sect. 3.1); biases become 0."""
+        """Draw all weights again (Sect. 3.1); biases become 0."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)

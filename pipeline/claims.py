@@ -1,4 +1,4 @@
-"""Say what became of every claim, one per line.
+"""List every claim with its verdict, one per line.
 
 python -m pipeline.claims
 """
@@ -14,7 +14,7 @@ from stages.errors import PipelineError
 
 @dataclass(frozen=True)
 class Options:
-    """Say what became of every claim, one per line, from the tracking store alone: its published effect,
+    """List every claim with its verdict, one per line, from the tracking store alone: its published effect,
     the one measured here with its interval, and the verdict."""
 
     paper: str | None = None

@@ -90,9 +90,7 @@ def _evaluate(options: Options) -> None:
             f"name one with --paper: {', '.join(paper.name for paper in papers.PAPERS)}",
         )
     if options.weights is not None and not options.weights.is_file():
-        raise PipelineError(
-            f"there is no file of weights at {options.weights}", "correct --weights"
-        )
+        raise PipelineError(f"there is no weights file at {options.weights}", "correct --weights")
     if not options.where.data:
         raise PipelineError(
             "no images are named to test on", "add --data FOLDER, or --data embedded"

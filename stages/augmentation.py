@@ -35,7 +35,7 @@ class PaddedSquare:
 
 @dataclass(frozen=True)
 class ScaleJitter:
-    """Crops lie anywhere in the whole image, whose short side is drawn anew for each use.
+    """Crops lie anywhere in the whole image, whose short side is drawn for each use.
 
     Simonyan and Zisserman 2014, section 3.1; He 2015, section 3.4.
 

@@ -107,7 +107,7 @@ class TrainResult:
     """How a training ended.
 
     Attributes:
-        steps: of the optimiser.
+        steps: how many steps the optimiser took.
         loss: mean training loss over the last record's steps.
         seconds: spent in the loop, over all interruptions.
         images_per_second: over the same time, all workers together.
@@ -133,12 +133,12 @@ class Cost:
     """What a training costs on one device, loading left out.
 
     Attributes:
-        steps: of the optimiser.
-        batch_size: items a step.
-        seconds: of one item: forward, backward and its share of the optimiser's step.
-        parameters: of the network.
-        multiply_adds: of one item's forward pass.
-        activation_bytes: kept of one item for the backward pass.
+        steps: how many steps the optimiser takes.
+        batch_size: items in a step.
+        seconds: time for one item: forward, backward and its share of the optimiser's step.
+        parameters: how many the network has.
+        multiply_adds: in one item's forward pass.
+        activation_bytes: what one item keeps for the backward pass.
         device: what it was measured on, or whose data sheet was used.
         measured: whether it was measured on this machine.
     """
@@ -154,12 +154,12 @@ class Cost:
 
     @property
     def total_seconds(self) -> float:
-        """Of the whole training on one device."""
+        """Seconds for the whole training on one device."""
         return self.steps * self.batch_size * self.seconds
 
     @property
     def total_multiply_adds(self) -> float:
-        """Of the whole training: a backward pass costs two forward ones."""
+        """Multiply-adds of the whole training: a backward pass costs two forward ones."""
         return 3.0 * self.multiply_adds * self.steps * self.batch_size
 
     def memory(self, items: int) -> int:

@@ -65,7 +65,7 @@ class Measurement:
         profile: ``toy``, ``mini`` or ``paper``.
         dataset: its name; `dataset_digest` is over its bytes.
         benchmark: the benchmark that its figures would count for at full scale; "" for none.
-        num_classes: classes told apart, also in the data set.
+        num_classes: how many classes the network tells apart, which are those of the data set.
         split: what the figure is of: ``val``; or ``train`` for what was seen while training, as augmented.
         protocol: ``centre_crop``, ``ten_crop``, ...; ``training`` for the split ``train``.
         recipe_id: hash of the recipe, which does not include the seed.
@@ -135,7 +135,7 @@ class Published:
 
     @property
     def split(self) -> str:
-        """Of the benchmark: ``val`` or ``test``."""
+        """The benchmark's split: ``val`` or ``test``."""
         return BENCHMARKS[self.benchmark].split
 
 
@@ -182,7 +182,8 @@ class SingleModelResult:
     """What the record's source says of one network of the entry.
 
     Attributes:
-        error_top1: percent, as printed; "" where it was not. `error_top5` likewise.
+        error_top1: percent, as printed; "" where it was not printed.
+        error_top5: the same for the first five answers.
         described: network, crops and split in the record's words.
         split: ``val`` or ``test``.
         protocol: the same protocol of ours, or "" where we have none.
@@ -203,7 +204,8 @@ class PublishedResult:
         year: of the challenge.
         role: ``winner``, ``winner_provided_data`` (where the winner itself used outside data),
             ``runner_up``, ``notable``, ``post_challenge`` or ``human``.
-        team: as published, shortened; `method` likewise.
+        team: the team as published, shortened.
+        method: its method as published, shortened.
         family: key of the paper, e.g. ``"alexnet"``; `model` is the network a run of it trains.
         built_of: the family as the picture names it, e.g. ``"Inception"``.
         error_top5: percent on the test set, as printed: text, so that nothing rounds it again.
@@ -309,7 +311,7 @@ class Reproduction:
         """What was published of the same recipe by the same protocol, of as many nets, on the same benchmark.
 
         What the paper prints comes before what its authors logged. Figures of networks that saw outside
-        data are no counterpart.
+        data do not count.
         """
         one = self.any
         same = (one.recipe, one.protocol, one.nets, one.benchmark, False)

@@ -160,7 +160,7 @@ def _begin(environment: dict[str, str]) -> None:
     assert parent is not None
 
     def watch() -> None:
-        # A worker would wait for ever for the next task of a parent that was killed.
+        # A worker would wait forever for the next task of a parent that was killed.
         parent.join()
         os._exit(1)
 

@@ -131,7 +131,7 @@ class Recipe:
 
     A task has a kind of its own with further fields, such as
     `stages.tasks.classification.recipe.Classification`. A field that is added to a kind that has runs says
-    so by ``field(default=..., metadata={"since": 2})``: at its default it is no part of the identity, and
+    so by ``field(default=..., metadata={"since": 2})``: at its default it is not part of the identity, and
     runs from before are found again.
 
     Attributes:
@@ -141,7 +141,7 @@ class Recipe:
         data: the role of the data set that it trains and tests on: a name by which a command line says
             which images these are. Not part of the identity, for the run has that of the images themselves.
         start: weights of another run to begin with (Simonyan and Zisserman 2014, section 3.1).
-        deviations: departures from the published recipe; told to readers, not part of the identity.
+        deviations: departures from the published recipe; shown to readers, and not part of the identity.
     """
 
     model: str

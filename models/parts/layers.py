@@ -241,7 +241,7 @@ class CeilConv2d(nn.Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C', 1 + ceil((H - kernel) / stride), likewise W)."""
+        """(N, C, H, W) to (N, C', H', W') with H' = 1 + ceil((H - kernel) / stride)."""
         bottom, right = (
             (kernel - side) % stride
             for side, kernel, stride in zip(x.shape[2:], self.kernel_size, self.stride, strict=True)

@@ -126,7 +126,7 @@ _RESNET_NOTES = _FIRST_1X1, _POOL, _MEAN_IMAGE
 
 
 def _vgg(network: str) -> Release:
-    notes = ("pools round up, which matters where a side is no multiple of 32",)
+    notes = ("pools round up, which matters where a side is not a multiple of 32",)
     return Release(network, _same, "fc8", _VGG_MEAN, knobs={"ceil_mode": True}, notes=notes)
 
 

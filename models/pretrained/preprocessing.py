@@ -12,7 +12,7 @@ class Preprocessing:
     Attributes:
         input_size: side of the crop in pixels.
         mean_rgb: of each channel, on the 0-255 scale.
-        std_rgb: likewise; 1 where only the mean is subtracted.
+        std_rgb: the deviation that each channel is divided by; 1 where only the mean is subtracted.
     """
 
     input_size: int

@@ -114,7 +114,7 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def check_workers(workers: int | None) -> None:
-    """Refuse a number of workers that is none.
+    """Refuse a number of workers that makes no sense.
 
     Raises:
         PipelineError: it is less than 1.

@@ -56,7 +56,7 @@ class Prepared:
 
 
 def check(source: str) -> None:
-    """Refuse what is no source of images, before anything is begun.
+    """Refuse what is not a source of images, before anything is begun.
 
     Raises:
         PipelineError: see `stages.sources.check_source`.

@@ -42,7 +42,7 @@ class Recording:
     """Runs while they stand in the tracking store as being worked on.
 
     Attributes:
-        ids: of the runs in the tracking store, by the runs' names.
+        ids: the entries' ids in the tracking store, by the runs' names.
         failed: names of the runs that went wrong, which their entries will say.
     """
 
@@ -100,9 +100,12 @@ class Executor:
                 undone = folder.root if redo == "train" else folder.evaluations
                 shutil.rmtree(undone, ignore_errors=True)
         finished = read_result(folder)
-        with self.recorded(
-            [run], begin=finished is None, show=lambda _, record: self.progress.record(record)
-        ) as recording:
+
+        def show(_: AnyRun, record: Record) -> None:
+            if finished is None:  # else it was shown when it happened
+                self.progress.record(record)
+
+        with self.recorded([run], begin=finished is None, show=show) as recording:
             if finished is None:
                 self.progress.line("train", f"{run.recipe_name}: {run.name}")
                 result = self.launcher().train(self._job(run, starts))

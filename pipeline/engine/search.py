@@ -25,7 +25,7 @@ def best_rate(
 
     Args:
         executor: trains what the arm starts from, and has the workspace and the tracker.
-        run: of the arm as it stands. The search has a seed of its own, which no verdict uses.
+        run: the arm's run as it stands. The search has a seed of its own, which no verdict uses.
         arm: gives the arm's recipe at a factor.
         metric: the error that should be low.
 

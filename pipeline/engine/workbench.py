@@ -68,7 +68,7 @@ class Workbench:
         return open_tracker(self.workspace, self._where.tracking_uri)
 
     def check_data(self, roles: Iterable[str]) -> None:
-        """Refuse what is no source of images, before anything is begun.
+        """Refuse what is not a source of images, before anything is begun.
 
         Raises:
             PipelineError: see `stages.sources.check_source`.

@@ -213,7 +213,7 @@ class Tracker:
         self._client.set_terminated(run_id, status)
 
     def forget(self, name: str, *, evaluations_only: bool) -> None:
-        """Set aside what is done anew of a training; the runs stay in the store, marked deleted."""
+        """Set aside the runs of a training that will be repeated; they stay in the store, marked deleted."""
         filters = [f"tags.training = '{name}'"] + [f"tags.key = '{name}'"] * (not evaluations_only)
         for run in self._search(filters):
             self._client.delete_run(run.info.run_id)

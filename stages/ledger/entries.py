@@ -1,8 +1,8 @@
-"""The ledger: what became of each claim, from measurements alone.
+"""The ledger: an entry for each claim and the conditions under which it was tested, from measurements alone.
 
 An arm's runs are found by the hash of its recipe; what counts for a verdict is a pair of runs of the same
-seed on the same bytes. A claim that was run nowhere has one entry, one that was run in several settings has
-one for each.
+seed on the same bytes. A claim that was never tested has one entry; one that was tested under several
+conditions has one for each.
 """
 
 from collections import defaultdict
@@ -39,7 +39,7 @@ Answers = Callable[[Measurement], pa.Table | None]
 
 
 @dataclass(frozen=True, order=True)
-class Setting:
+class Conditions:
     """Where a claim was tested: what two runs must share to be compared.
 
     Attributes:
@@ -54,27 +54,27 @@ class Setting:
     searched: bool = False
 
     @property
-    def told(self) -> str:
-        """In a few words."""
+    def label(self) -> str:
+        """The conditions in a few words."""
         rates = ", rates searched" if self.searched else ""
         return f"{self.profile}, {self.dataset}{rates}"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What became of one claim in one setting.
+    """The result of one claim under one set of conditions.
 
     Attributes:
-        setting: None where it was run nowhere.
+        conditions: None where it was never tested.
         command: runs, or goes on with, what the entry rests on; "" where nothing can be run.
-        effect: None where there is no pair of runs; `images` also where no answers were kept.
+        effect: None where there is no pair of runs; `images` is None also where no answers were kept.
         runs_needed: of each arm, to decide the published effect (or the margin) at this scale.
         p: see `p_value`; `p_holm` is corrected for all claims that were tested.
-        with_it: the runs that count, one a seed; `without` likewise.
+        with_it: the runs of that arm that count, one for each seed; `without` those of the other arm.
     """
 
     claim: Claim
-    setting: Setting | None
+    conditions: Conditions | None
     verdict: Verdict
     reason: str
     command: str
@@ -93,7 +93,7 @@ class Ledger:
 
     Attributes:
         entries: at least one a claim.
-        recipe_ids: hashes of recipes that are run to test a claim and are no recipe of a paper.
+        recipe_ids: hashes of recipes that are run only to test a claim and are not a paper's own.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -102,11 +102,11 @@ class Ledger:
 
 @dataclass(frozen=True)
 class _Side:
-    """An arm at a profile, and its measurements by setting and seed."""
+    """An arm at a profile, and its measurements, by conditions and seed."""
 
     arm: Arm
     recipe: Recipe
-    measured: Mapping[Setting, Mapping[int, Measurement]]
+    measured: Mapping[Conditions, Mapping[int, Measurement]]
 
 
 def make_ledger(
@@ -121,25 +121,26 @@ def make_ledger(
     Args:
         claims: all of them.
         papers: those whose recipes the claims' arms change.
-        measurements: all of the store. Of two of the same setting and seed the later counts.
-        answers: without it there is no view of single images, and no verdict on averaged networks.
+        measurements: all of the store. Of two with the same conditions and seed, the later counts.
+        answers: the kept predictions; without them there is no comparison by image, and no verdict on
+            averaged networks.
         searched: ids of the recipes with searched learning rates, by the id of the arm's own recipe
             and the data's digest.
     """
     searched = searched or {}
-    measured: dict[tuple[str, str, str, str], dict[Setting, dict[int, Measurement]]] = defaultdict(
-        lambda: defaultdict(dict)
+    measured: dict[tuple[str, str, str, str], dict[Conditions, dict[int, Measurement]]] = (
+        defaultdict(lambda: defaultdict(dict))
     )
     for m in sorted(measurements, key=lambda m: (m.finished_at, m)):
-        setting = Setting(m.profile, m.dataset, m.dataset_digest, m.num_classes, m.n)
-        measured[m.profile, m.recipe_id, m.protocol, m.metric][setting][m.seed] = m
-    for (profile, recipe_id, protocol, metric), settings in list(measured.items()):
+        conditions = Conditions(m.profile, m.dataset, m.dataset_digest, m.num_classes, m.n)
+        measured[m.profile, m.recipe_id, m.protocol, m.metric][conditions][m.seed] = m
+    for (profile, recipe_id, protocol, metric), by_conditions in list(measured.items()):
         for (arm, data), best in searched.items():
             if best == recipe_id:
                 measured[profile, arm, protocol, metric] |= {
-                    replace(setting, searched=True): runs
-                    for setting, runs in settings.items()
-                    if setting.dataset_digest == data and not setting.searched
+                    replace(conditions, searched=True): runs
+                    for conditions, runs in by_conditions.items()
+                    if conditions.dataset_digest == data and not conditions.searched
                 }
 
     def side(claim: Claim, arm: Arm, profile: Profile) -> _Side:
@@ -158,8 +159,8 @@ def make_ledger(
             except PipelineError:  # it cannot be tested here, or there is no such recipe
                 continue
             tested |= {with_it.recipe.id, without.recipe.id}
-            for setting in sorted(with_it.measured.keys() & without.measured.keys()):
-                entry = _entry(claim, setting, with_it, without, answers)
+            for conditions in sorted(with_it.measured.keys() & without.measured.keys()):
+                entry = _entry(claim, conditions, with_it, without, answers)
                 found += [entry] if entry else []
         entries += found or [_untested(claim)]
     published = {
@@ -182,16 +183,16 @@ def published_effect(claim: Claim, *, logged: bool) -> PublishedEffect | None:
 
 
 def _entry(
-    claim: Claim, setting: Setting, with_it: _Side, without: _Side, answers: Answers
+    claim: Claim, conditions: Conditions, with_it: _Side, without: _Side, answers: Answers
 ) -> Entry | None:
-    """The entry of a setting in which both arms were run; None where no runs of theirs pair."""
+    """The entry for conditions under which both arms were run; None where none of their runs pair."""
     metric = METRICS[claim.metric]
     sides = with_it, without
-    seeds = sorted(with_it.measured[setting].keys() & without.measured[setting].keys())
+    seeds = sorted(with_it.measured[conditions].keys() & without.measured[conditions].keys())
     # Successive seeds answer together, and no run counts for two groups.
     size = max(side.arm.nets for side in sides)
     groups = [seeds[start : start + size] for start in range(0, len(seeds) - size + 1, size)]
-    runs = [[[side.measured[setting][s] for s in group] for group in groups] for side in sides]
+    runs = [[[side.measured[conditions][s] for s in group] for group in groups] for side in sides]
     right = [
         _right(side.arm, claim.metric, of, answers) if metric.per_item else None
         for side, of in zip(sides, runs, strict=True)
@@ -203,17 +204,17 @@ def _entry(
     if not all(figures):
         return None
     kept = [shares for shares in right if shares is not None]
-    effect = paired_effect(*figures, resolution=metric.resolution(setting.n), sign=metric.sign)
+    effect = paired_effect(*figures, resolution=metric.resolution(conditions.n), sign=metric.sign)
     verdict, reason = judge(effect, claim.expects, claim.margin, claim.seeds)
     published = published_effect(claim, logged=False) or published_effect(claim, logged=True)
     aim = claim.margin if claim.expects == "equivalent" else published.value if published else 0.0
     needed = seeds_needed(effect, aim, claim.expects)
     return Entry(
         claim,
-        setting,
+        conditions,
         verdict,
         reason,
-        _command(claim, setting.profile, setting, effect.pairs),
+        _command(claim, conditions.profile, conditions, effect.pairs),
         effect,
         images=compare_answers(*kept) if len(kept) == 2 else None,
         runs_needed=None if needed is None else needed * size,
@@ -270,15 +271,17 @@ def _untested(claim: Claim) -> Entry:
     return Entry(claim, None, "not run", partly, _command(claim, runnable[0]))
 
 
-def _command(claim: Claim, profile: str, setting: Setting | None = None, pairs: int = 0) -> str:
+def _command(
+    claim: Claim, profile: str, conditions: Conditions | None = None, pairs: int = 0
+) -> str:
     command = f"python -m pipeline.ablate --paper {claim.paper} --claims {claim.id}"
     command += f" --profile {profile}"
     if pairs > claim.seeds:
         command += f" --seeds {pairs}"
-    if setting and setting.searched:
+    if conditions and conditions.searched:
         command += " --search"
-    if setting and not setting.dataset.startswith("embedded-"):
-        command += f" --data PATH/{setting.dataset}"
+    if conditions and not conditions.dataset.startswith("embedded-"):
+        command += f" --data PATH/{conditions.dataset}"
     return command
 
 

@@ -24,7 +24,7 @@ Expectation = Literal["improves", "equivalent"]
 
 LEVEL = 0.05
 POWER = 0.8
-# More seeds than this are told as "more than".
+# Beyond this many seeds the answer is "more than".
 MOST_SEEDS = 10_000
 _RESAMPLES = 2000
 
@@ -179,7 +179,8 @@ def compare_answers(with_it: NDArray[np.float64], without: NDArray[np.float64]) 
 
     Args:
         with_it: (pairs, images), whether each image was answered rightly: 0 or 1, or the share of an
-            arm's networks that did. `without` likewise, rows of the same seeds.
+            arm's networks that did.
+        without: the same for the other arm, with rows of the same seeds.
 
     Raises:
         ValueError: the shapes differ.

@@ -100,9 +100,9 @@ def _draw(axes: Axes, rows: Sequence[Entry], unit: str) -> None:
     axes.set_xlabel(label, color=MUTED)
     beside = axes.get_yaxis_transform()
     for y, entry in enumerate(rows):
-        effect, claim, setting = entry.effect, entry.claim, entry.setting
+        effect, claim, conditions = entry.effect, entry.claim, entry.conditions
         assert effect is not None
-        assert setting is not None
+        assert conditions is not None
         if y % 2 == 0:
             axes.axhspan(y - 0.5, y + 0.5, color=BAND, linewidth=0, zorder=0)
         if claim.expects == "equivalent":
@@ -122,7 +122,7 @@ def _draw(axes: Axes, rows: Sequence[Entry], unit: str) -> None:
             if published := published_effect(claim, logged=logged):
                 axes.plot(published.value, y, **mark)
         axes.plot(effect.value, y, **style)
-        where = _short(setting.told, 34)
+        where = _short(conditions.label, 34)
         axes.text(-0.02, y - 0.12, claim.id, transform=beside, ha="right", va="center")
         axes.text(
             -0.02, y + 0.27, where, transform=beside, ha="right", va="center", color=MUTED, size=6.5
@@ -130,7 +130,7 @@ def _draw(axes: Axes, rows: Sequence[Entry], unit: str) -> None:
         axes.text(
             1.02,
             y,
-            f"{_told(effect)}, {entry.verdict}",
+            f"{_effect_words(effect)}, {entry.verdict}",
             transform=beside,
             va="center",
             color=style["color"],
@@ -138,7 +138,7 @@ def _draw(axes: Axes, rows: Sequence[Entry], unit: str) -> None:
         )
 
 
-def _told(effect: Effect) -> str:
+def _effect_words(effect: Effect) -> str:
     if effect.pairs == 1:
         text = f"{effect.value:+.2f}, 1 pair"
     else:

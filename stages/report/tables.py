@@ -91,14 +91,14 @@ def write_ledger(ledger: Ledger, csv_path: Path, parquet_path: Path) -> None:
 
 
 def lines(ledger: Ledger) -> list[str]:
-    """A line an entry under a head, then what all of them come to."""
+    """A heading, one line for each entry, and a summary."""
     rows = [("claim", "where", "published", "log", "measured", "95 % interval", "pairs", "verdict")]
     for entry in ledger.entries:
-        effect, setting = entry.effect, entry.setting
+        effect, conditions = entry.effect, entry.conditions
         rows.append(
             (
                 entry.claim.key,
-                setting.told if setting else "",
+                conditions.label if conditions else "",
                 _number(published_effect(entry.claim, logged=False)),
                 _number(published_effect(entry.claim, logged=True)),
                 f"{effect.value:+.2f}" if effect else "",
@@ -115,11 +115,11 @@ def lines(ledger: Ledger) -> list[str]:
 def summary(ledger: Ledger) -> str:
     """How many entries there are of each verdict, and how many stay decided after Holm's correction."""
     counts = Counter(entry.verdict for entry in ledger.entries)
-    told = ", ".join(f"{number} {verdict}" for verdict, number in sorted(counts.items()))
+    verdicts = ", ".join(f"{number} {verdict}" for verdict, number in sorted(counts.items()))
     decided = [e for e in ledger.entries if e.verdict in ("confirmed", "contradicted")]
     kept = sum(entry.p_holm is not None and entry.p_holm < LEVEL for entry in decided)
     claims = len({entry.claim.key for entry in ledger.entries})
-    text = f"{claims} claims: {told}."
+    text = f"{claims} claims: {verdicts}."
     if decided:
         text += (
             f" Corrected for all that were tested (Holm), {kept} of {len(decided)} stay decided."
@@ -134,7 +134,7 @@ def _number(effect: PublishedEffect | None) -> str:
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    claim, setting, effect, images = entry.claim, entry.setting, entry.effect, entry.images
+    claim, conditions, effect, images = entry.claim, entry.conditions, entry.effect, entry.images
     published = published_effect(claim, logged=False)
     logged = published_effect(claim, logged=True)
     runs = (*entry.with_it, *entry.without)
@@ -171,14 +171,14 @@ def _row(entry: Entry) -> dict[str, Any]:
         }
     if logged:
         row |= {"logged": logged.value, "logged_source": logged.source}
-    if setting:
+    if conditions:
         row |= {
-            "profile": setting.profile,
-            "dataset": setting.dataset,
-            "dataset_digest": setting.dataset_digest,
-            "num_classes": setting.num_classes,
-            "n_images": setting.n,
-            "rates_searched": setting.searched,
+            "profile": conditions.profile,
+            "dataset": conditions.dataset,
+            "dataset_digest": conditions.dataset_digest,
+            "num_classes": conditions.num_classes,
+            "n_images": conditions.n,
+            "rates_searched": conditions.searched,
             "protocol_with_it": entry.with_it[0].protocol,
             "protocol_without": entry.without[0].protocol,
             "error_with_it": _mean(entry.with_it),

@@ -246,7 +246,7 @@ class _Training(Generic[B]):
 def _in_todays_layout(state: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint of the time when all learners were classifiers, and their state lay beside the loop's.
 
-    Of the sums only the correct answers were kept.
+    Only the correct answers were kept of the sums.
     """
     return (
         state

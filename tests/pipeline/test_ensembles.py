@@ -255,7 +255,6 @@ def test_a_run_may_start_from_a_run_on_other_data(
     other = Dataset(shutil.copytree(dataset.root, tmp_path / "other"))
     first = replace(quick, data="other", batch_size=48)
     recipe = replace(quick, start=Start(first))
-    assert first.id != replace(quick, batch_size=48).id
     assert recipe.roles == {"imagenet", "other"}
     info = replace(other.info, name="other", digest="0" * 12)
     data = {
@@ -275,6 +274,18 @@ def test_a_run_may_start_from_a_run_on_other_data(
     assert tags == {parent.name: "other", staged.name: dataset.info.name}
 
 
-def test_a_recipe_on_the_usual_data_is_what_it_was(quick: Classification) -> None:
-    assert "data" not in quick.resolved()
-    assert replace(quick, data="other").resolved()["data"] == "other"
+def test_a_run_is_named_by_its_data_and_not_by_their_role(
+    quick: Classification, dataset: Dataset, paper: Paper
+) -> None:
+    here = Prepared(dataset.root, dataset.info)
+    there = Prepared(dataset.root, replace(dataset.info, digest="0" * 12))
+    staged = replace(quick, start=Start(replace(quick, data="other")))
+    assert staged.id == replace(quick, start=Start(quick)).id
+
+    def name(recipe: Classification, **data: Prepared) -> str:
+        return Run(RunContext(paper, "toy", data, seed=0), "staged", recipe).name
+
+    usual = name(replace(quick, start=Start(quick)), imagenet=here)
+    assert name(staged, imagenet=here, other=here) == usual
+    assert name(staged, imagenet=here, other=there) != usual
+    assert name(quick, imagenet=there) != name(quick, imagenet=here)

@@ -54,7 +54,7 @@ class Normalise:
             distortion: (n, 6) of `Draw.distortion`, or None.
 
         Returns:
-            float32, of the images' shape, contiguous.
+            float32 of the images' shape, contiguous.
         """
         size = images.shape[-2:]
         mean = self._mean if size == (self._recipe.crop, self._recipe.crop) else self._channel_mean
@@ -97,7 +97,7 @@ def distort(images: Tensor, distortion: Tensor) -> Tensor:
             three steps' factors.
 
     Returns:
-        Of the images' shape, clipped to 0-255 after each step.
+        A tensor of the images' shape, clipped to 0-255 after each step.
     """
     for step, factor in zip(
         distortion[:, :3].T[..., None, None, None],

@@ -149,8 +149,8 @@ def test_a_gain_of_a_metric_that_is_better_when_higher_confirms(
 
 def test_an_entry_tells_what_it_rests_on() -> None:
     entry = only(make_ledger([LRN], [PAPER], pairs(LRN, (1.3, 1.5, 1.4, 1.2))))
-    assert entry.setting is not None
-    assert (entry.setting.profile, entry.setting.dataset, entry.setting.n) == (
+    assert entry.conditions is not None
+    assert (entry.conditions.profile, entry.conditions.dataset, entry.conditions.n) == (
         "toy",
         "embedded-24",
         1000,
@@ -174,7 +174,10 @@ def test_only_runs_on_the_same_bytes_pair() -> None:
         [PAPER],
         pairs(LRN, (1, 2, 1)) + pairs(LRN, (-1, -2, -1), dataset="in64-100", dataset_digest="1"),
     )
-    assert [e.setting and e.setting.dataset for e in two.entries] == ["embedded-24", "in64-100"]
+    assert [e.conditions and e.conditions.dataset for e in two.entries] == [
+        "embedded-24",
+        "in64-100",
+    ]
     assert two.entries[1].command.endswith("--data PATH/in64-100")
 
 
