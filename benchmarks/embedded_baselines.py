@@ -1,4 +1,4 @@
-"""How hard the embedded data set is: linear models, what shape or texture alone gives, AlexNet.
+"""How hard the embedded data set is: linear models, shape or texture alone, and AlexNet.
 
     python benchmarks/embedded_baselines.py            # about four minutes on two cores
     python benchmarks/embedded_baselines.py --seeds 3  # AlexNet from three seeds
@@ -30,9 +30,9 @@ from stages.embedded import CLASSES, generate
 class Recipe:
     """AlexNet on the embedded data, started from its own initialisation.
 
-    Against the published recipe: a quarter of the width, no dropout (with 0.5 it is still at chance
-    after these 13 epochs), and a rate that is lower, because so are the batch and the number of
-    pixels, and warmed up: at full rate from the first step it stays on the initial plateau longer.
+    Compared with the published recipe: a quarter of the width, no dropout (with 0.5 it is still at chance
+    after these 13 epochs), a lower rate, because the batch and the number of pixels are smaller, and a
+    warm-up: at the full rate from the first step it stays on the initial plateau longer.
     """
 
     width: float = 0.25
@@ -77,14 +77,14 @@ def read(root: Path) -> tuple[Split, Split]:
 
 def errors(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """Top-1 and top-5 error in percent."""
-    hits = logits.topk(5, dim=1).indices == labels[:, None]
-    return tuple(100 * (1 - hits[:, :k].any(dim=1).double().mean().item()) for k in (1, 5))
+    correct = logits.topk(5, dim=1).indices == labels[:, None]
+    return tuple(100 * (1 - correct[:, :k].any(dim=1).double().mean().item()) for k in (1, 5))
 
 
 def logistic_regression(
     train: Tensor, val: Tensor, labels: Tensor, val_labels: Tensor
 ) -> tuple[float, float]:
-    """The best of three weight decays, chosen on the validation images in the model's favour."""
+    """The best of three weight decays, selected on the validation images, which favours the model."""
     mean, std = train.mean(dim=0), train.std(dim=0) + 1e-6
     train, val = (train - mean) / std, (val - mean) / std
     decays = (1e-3, 1e-2, 1e-1)
@@ -111,7 +111,7 @@ def thumbnails(images: Tensor, size: int) -> Tensor:
 
 
 def colour_histograms(images: Tensor, bins: int = 8) -> Tensor:
-    """Share of the pixels in each of bins³ boxes of the RGB cube: (N, bins³)."""
+    """The square root of the number of pixels in each of bins³ boxes of the RGB cube: (N, bins³)."""
     red, green, blue = (images.long() * bins // 256).unbind(dim=1)
     boxes = ((red * bins + green) * bins + blue).flatten(1)
     counts = torch.zeros(len(images), bins**3)

@@ -1,14 +1,14 @@
-"""Images per second and core of one loader process, against the loaders that people use.
+"""Images per second and core of one loader process, compared with the loaders that people use.
 
     python -m benchmarks.loading FOLDER_WITH_THE_OFFICIAL_ARCHIVES [--rounds 7] [--repeat 24] [--only NAME]
 
 Each system decodes, takes a random resized crop of 224, mirrors half and makes batches of 64. Systems take
-turns; ratios are taken within a round, and their median counts. What is compared is images per second of
-processor time, of all processes of a system together: what a core loads, also on a machine that is busy with
-other things; images per second of wall clock stand beside it. ``float`` systems use Pillow and end with
+turns; ratios are taken within a round, and their median counts. The comparison is of images per second of
+processor time, over all processes of a system: what one core loads, even on a machine that is busy with
+other things. Images per second of wall-clock time are shown too. ``float`` systems use Pillow and end with
 normalised floats, as torchvision's documentation and reference scripts do; ``uint8`` ones use torchvision's
 decoder and v2 transforms, the best their users can write. litdata, mosaicml-streaming and Ray Data take part
-where they are installed. The images are repeated, so that a pass takes seconds; all reading is from the page
+if they are installed. The images are repeated, so that a pass takes seconds; all reads come from the page
 cache.
 """
 
@@ -79,13 +79,13 @@ UINT8 = v2.Compose([v2.RandomResizedCrop(RECIPE.crop, antialias=True), v2.Random
 
 @dataclass(frozen=True)
 class Data:
-    """The same images in every form.
+    """The same images in every format.
 
     Attributes:
-        images: file name and bytes.
+        images: file names and bytes.
         originals, small: data sets of this project, the latter re-encoded at a short side of 256.
-        folder: a folder a class.
-        litdata, mds: folders of those libraries' own formats.
+        folder: a folder with one subfolder per class.
+        litdata, mds: folders in those libraries' own formats.
     """
 
     images: list[tuple[str, bytes]]
@@ -97,7 +97,7 @@ class Data:
 
     @functools.cached_property
     def shuffled(self) -> list[tuple[str, bytes]]:
-        """In random order and each in memory of its own: as a loader meets them."""
+        """The images in random order, each in its own memory, as a loader gets them."""
         images = [(name, bytes(bytearray(encoded))) for name, encoded in self.images]
         random.Random(0).shuffle(images)
         return images
@@ -203,8 +203,8 @@ def mosaicml_streaming(data: Data) -> Iterator[int]:
 
 
 def ray_data(data: Data) -> Iterator[int]:
-    """Ray Data runs on all CPUs that it is given: one, as the others have."""
-    os.environ.setdefault("RAY_AUTH_TOKEN", new_token())  # Ray keeps the first that a process has
+    """Ray Data runs on all CPUs it is given: one, like the others."""
+    os.environ.setdefault("RAY_AUTH_TOKEN", new_token())  # Ray keeps the first token of a process
     with session():
         yield from _ray_batches(data)
 
@@ -248,7 +248,7 @@ PEERS = {
 
 
 def on_a_gpu(data: Data) -> Iterator[int]:
-    """The loader with a GPU's decoder, whose images are counted when they are there."""
+    """The loader with the GPU's decoder; images count once they are on the GPU."""
     for count in ours(data.originals, device=torch.device("cuda")):
         torch.cuda.synchronize()
         yield count
@@ -263,7 +263,7 @@ def possible_systems() -> dict[str, Callable[[Data], Iterator[int]]]:
 
 
 def prepare(source: Path, folder: Path, repeat: int) -> Data:
-    """Write the training images, ``repeat`` times each, in every form."""
+    """Write the training images, ``repeat`` times each, in every format."""
     data = Data(
         images=[],
         **{name: folder / name for name in ("originals", "small", "folder", "litdata", "mds")},
@@ -336,30 +336,30 @@ def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 @dataclass(frozen=True)
 class Speed:
-    """Images per second of processor time, and of wall clock."""
+    """Images per second of processor time and of wall-clock time."""
 
     per_core: float
     wall: float
 
 
 def measure(run: Callable[[Data], Iterator[int]], data: Data) -> Speed:
-    """From the second batch to the last.
+    """Measure from the second batch to the last.
 
-    A process starts once an epoch, which for ImageNet takes long; and of processes that have ended not
-    every system lets the times be known.
+    Processes start once per epoch, and ImageNet's epochs are long; and not every system makes the times of
+    ended processes available.
     """
     batches = run(data)
     next(batches)
     before, started = processor_seconds(), time.perf_counter()
     images = sum(itertools.islice(batches, len(data.images) // BATCH - 1))
     speed = Speed(images / (processor_seconds() - before), images / (time.perf_counter() - started))
-    for _ in batches:  # to its orderly end
+    for _ in batches:  # let it end in order
         pass
     return speed
 
 
 def processor_seconds() -> float:
-    """Of this process and of all that it started, the ended ones too."""
+    """The processor time of this process and all that it started, including those that have ended."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     times = [
         process.cpu_times()
@@ -374,7 +374,7 @@ def main() -> None:
     parser.add_argument("source", type=Path, help="folder with the official archives")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--repeat", type=int, default=24, help="copies of each image")
-    parser.add_argument("--only", action="append", help="systems whose name contains this")
+    parser.add_argument("--only", action="append", help="only systems whose name contains this")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -387,7 +387,7 @@ def main() -> None:
     speeds: dict[str, list[Speed]] = {name: [] for name in systems}
     with tempfile.TemporaryDirectory() as folder:
         data = prepare(options.source, Path(folder), options.repeat)
-        _ = data.shuffled  # made here, not while a loop is timed
+        _ = data.shuffled  # created now, not while a loop is timed
         for _ in range(options.rounds):
             for name, run in systems.items():
                 speeds[name].append(measure(run, data))
@@ -395,17 +395,17 @@ def main() -> None:
 
 
 def report(speeds: dict[str, list[Speed]]) -> None:
-    """Print a table with the ratios to the two that the others are judged by.
+    """Print a table with the ratios to the two reference systems.
 
-    A ratio is taken within a round, as a machine changes its speed within minutes; medians over the rounds.
+    A ratio is taken within a round, because a machine's speed changes within minutes; medians over rounds.
     """
-    judges = [
+    references = [
         name for name in ("ImageFolder, float", "bare loop: decode and crop") if name in speeds
     ]
     columns = [
         "one process",
         "images/s and core",
-        *(f"ratio to {name}" for name in judges),
+        *(f"ratio to {name}" for name in references),
         "images/s",
     ]
     print(f"| {' | '.join(columns)} |")
@@ -413,16 +413,16 @@ def report(speeds: dict[str, list[Speed]]) -> None:
     for name, rounds in speeds.items():
         ratios = [
             median(
-                one.per_core / other.per_core
-                for one, other in zip(rounds, speeds[judge], strict=True)
+                own.per_core / other.per_core
+                for own, other in zip(rounds, speeds[reference], strict=True)
             )
-            for judge in judges
+            for reference in references
         ]
         cells = [
             name,
-            f"{median(one.per_core for one in rounds):.0f}",
+            f"{median(speed.per_core for speed in rounds):.0f}",
             *(f"{ratio:.2f}" for ratio in ratios),
-            f"{median(one.wall for one in rounds):.0f}",
+            f"{median(speed.wall for speed in rounds):.0f}",
         ]
         print(f"| {' | '.join(cells)} |")
 

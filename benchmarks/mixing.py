@@ -15,16 +15,16 @@ from stages.load import order
 
 @dataclass(frozen=True)
 class Options:
-    """Tell how well the orders of an epoch mix the shards."""
+    """Show how well the orders of an epoch mix the shards."""
 
     images: int = 1_281_167
     """Images in the training split; by default ILSVRC-2012's."""
     per_shard: int = 2_370
-    """Images in a shard; by default those of 256 MiB of ILSVRC-2012."""
+    """Images per shard; by default those in 256 MiB of ILSVRC-2012."""
     batch: int = 256
-    """Images in a batch."""
+    """Images per batch."""
     buffers: tuple[int, ...] = (0, 2_500, 10_000, 50_000)
-    """The streaming order's buffer, in images."""
+    """Sizes of the streaming order's buffer, in images."""
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
     orders["indexed"] = order.indexed(0, 0, options.images)
     print(f"{shards[-1] + 1:,} shards, batches of {options.batch}, seed 0, epoch 0")
     print(
-        "| order | shards in a batch, median | mixing (see stages.load.order.mixing) |\n| --- | --- | --- |"
+        "| order | shards per batch, median | mixing (see stages.load.order.mixing) |\n| --- | --- | --- |"
     )
     whole = options.images // options.batch * options.batch
     for name, visits in orders.items():

@@ -1,8 +1,8 @@
-"""Ours beside torchvision's and timm's: response norms, training steps and inference, in one run.
+"""Ours compared with torchvision's and timm's: response norms, training steps and inference, in one run.
 
     python -m benchmarks.networks [--only norms|networks] [--batch 32] [--device cpu] [--threads 1]
 
-The two of a row take turns, so that a busy machine slows them alike; shown are medians of a few
+The two in a row take turns, so that a busy machine slows both alike; the figures are medians over a few
 rounds. Only the ratios carry over to other machines.
 """
 
@@ -32,15 +32,15 @@ NORM_SHAPES = {
 FORMATS = {"contiguous": torch.contiguous_format, "channels-last": torch.channels_last}
 
 PAIRS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
-    "alexnet / itself without any norm": (
+    "alexnet / the same without any norm": (
         lambda: models.create("alexnet"),
         lambda: models.create("alexnet", lrn=False),
     ),
-    "alexnet, paper / itself without any norm": (
+    "alexnet, paper / the same without any norm": (
         lambda: models.create("alexnet", preset="paper"),
         lambda: models.create("alexnet", preset="paper", lrn=False),
     ),
-    "alexnet, one weird trick without norms / torchvision alexnet (same but conv1's padding)": (
+    "alexnet, one weird trick without norms / torchvision alexnet (same except for conv1's padding)": (
         lambda: models.create("alexnet", variant="one_weird_trick", lrn=False),
         torchvision.models.alexnet,
     ),
@@ -56,11 +56,11 @@ PAIRS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
         lambda: models.create("resnet50", stride_in="3x3", pool="padded"),
         torchvision.models.resnet50,
     ),
-    "resnext50_32x4d / torchvision resnext50_32x4d (same but the pool's padding)": (
+    "resnext50_32x4d / torchvision resnext50_32x4d (same except for the pool's padding)": (
         lambda: models.create("resnext50_32x4d"),
         torchvision.models.resnext50_32x4d,
     ),
-    "se_resnet50 / timm legacy_seresnet50 (same but the dropout)": (
+    "se_resnet50 / timm legacy_seresnet50 (same except for the dropout)": (
         lambda: models.create("se_resnet50"),
         lambda: timm.create_model("legacy_seresnet50"),
     ),
@@ -68,7 +68,7 @@ PAIRS: dict[str, tuple[Callable[[], nn.Module], Callable[[], nn.Module]]] = {
 
 
 def alternately(runs: Sequence[Callable[[], object]], rounds: int) -> list[float]:
-    """Median seconds of each, after one round that does not count."""
+    """Median seconds of each, after one warm-up round."""
     seconds: list[list[float]] = [[] for _ in runs]
     for round_ in range(rounds + 1):
         for run, spent in zip(runs, seconds, strict=True):
@@ -93,26 +93,26 @@ def norms(batch: int, device: str, dtype: torch.dtype, rounds: int) -> None:
             x = (30 * torch.randn(batch, *shape, device=device)).to(dtype)
             x = x.contiguous(memory_format=memory_format).requires_grad_()
             grad = torch.randn_like(x)
-            forms: list[nn.Module] = [LocalResponseNorm(), nn.LocalResponseNorm(5, k=2.0)]
-            kept = [_bytes_for_backward(form, x) for form in forms]
-            ours, theirs = alternately([partial(_norm, form, x, grad) for form in forms], rounds)
+            layers: list[nn.Module] = [LocalResponseNorm(), nn.LocalResponseNorm(5, k=2.0)]
+            kept = [_bytes_for_backward(layer, x) for layer in layers]
+            ours, theirs = alternately([partial(_norm, layer, x, grad) for layer in layers], rounds)
             ratios[name, layout] = theirs / ours
             print(
                 f"{name:16} {layout:14} ours {ours * 1e3:6.1f} ms, torch {theirs * 1e3:6.1f} ms, "
                 f"{theirs / ours:5.2f} x as fast; kept for backward {kept[0] / 2**20:.0f} MiB, "
                 f"torch {kept[1] / 2**20:.0f} MiB"
             )
-    of_alexnet = [ratio for (name, _), ratio in ratios.items() if name.startswith("AlexNet")]
-    print(f"geometric mean of AlexNet's four: {prod(of_alexnet) ** (1 / len(of_alexnet)):.2f} x")
+    alexnets = [ratio for (name, _), ratio in ratios.items() if name.startswith("AlexNet")]
+    print(f"geometric mean of AlexNet's four: {prod(alexnets) ** (1 / len(alexnets)):.2f} x")
     print(f"geometric mean of all: {prod(ratios.values()) ** (1 / len(ratios)):.2f} x\n")
 
 
-def _norm(form: nn.Module, x: Tensor, grad: Tensor) -> None:
+def _norm(layer: nn.Module, x: Tensor, grad: Tensor) -> None:
     x.grad = None
-    form(x).backward(grad)
+    layer(x).backward(grad)
 
 
-def _bytes_for_backward(form: nn.Module, x: Tensor) -> int:
+def _bytes_for_backward(layer: nn.Module, x: Tensor) -> int:
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ def _bytes_for_backward(form: nn.Module, x: Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        form(x)
+        layer(x)
     return sum(kept.values())
 
 
@@ -168,7 +168,7 @@ def _compare(kind: str, runs: Sequence[Callable[[], int]], rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.networks", description=__doc__)
     parser.add_argument("--only", choices=("norms", "networks"))
-    parser.add_argument("--pairs", default="", help="only the pairs with this in their name")
+    parser.add_argument("--pairs", default="", help="only the pairs whose name contains this")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)

@@ -1,13 +1,13 @@
-"""Sharding against the writers that people use, on the same archives, in one interleaved run.
+"""Sharding compared with the writers that people use, on the same archives, in one interleaved run.
 
 python -m benchmarks.sharding FOLDER [--repeat 20]
 
 FOLDER holds official archives; --repeat multiplies the training images, for a folder too small to time.
 Everything is read from the page cache and written to --scratch. The cases take turns; seconds are medians
 over the runs, and so are the ratios, each taken within a run. webdataset's, litdata's and MosaicML's
-writers get the images in the archives' order, which spares them the random reads of a global shuffle; they
-check nothing, hash nothing and sync nothing, which `shard` does. litdata and mosaicml-streaming are left
-out where they are not installed.
+writers get the images in the archives' order, which spares them the random reads of a global shuffle; unlike
+`shard`, they check, hash and sync nothing. litdata and mosaicml-streaming are skipped if they are not
+installed.
 """
 
 import contextlib
@@ -42,20 +42,20 @@ from stages.storage import open_folder
 
 @dataclass(frozen=True)
 class Options:
-    """Time sharding against the writers that people use."""
+    """Time sharding and the writers that people use."""
 
     folder: tyro.conf.Positional[Path]
-    """Holds official archives."""
+    """The folder with the official archives."""
     repeat: int = 1
-    """Use each training image so many times."""
+    """How many times each training image is used."""
     runs: int = 3
-    """How many runs the printed median is of."""
+    """The number of runs, whose median is printed."""
     workers: int = 2
-    """For what can use several processes."""
+    """Processes for the writers that can use several."""
     resize: int = 256
-    """Short side of the re-encoding cases; 0 leaves them out."""
+    """Short side for the re-encoding cases; 0 skips them."""
     scratch: Path = Path("scratch")
-    """A folder to make and to remove again."""
+    """A folder to create, and to remove at the end."""
 
 
 Case = Callable[[Path], None]  # writes into a folder
@@ -79,7 +79,7 @@ def main() -> None:
             resize = Resize(options.resize)
             titles[f"short side {resize.short_side}, JPEG quality {resize.quality}"] = resize
         for title, resizing in titles.items():
-            # In a process of its own: those that are forked for it have what the first of them preloaded.
+            # In its own process, because forked workers share whatever the first of them preloaded.
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as apart:
                 cases = _cases(source, options.workers, resizing)
                 apart.submit(_compare, title, cases, options, size).result()
@@ -91,7 +91,7 @@ def _compare(title: str, cases: dict[str, Case], options: Options, size: int) ->
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     turns = deque(cases.items())
     for _ in range(options.runs):
-        turns.rotate()  # what comes after a large case meets a disk and a memory of its own kind
+        turns.rotate()  # a large case leaves disk and memory in a different state for the next
         for name, case in turns:
             out = options.scratch / "out"
             os.sync()
@@ -100,10 +100,10 @@ def _compare(title: str, cases: dict[str, Case], options: Options, size: int) ->
             seconds[name].append(time.perf_counter() - started)
             shutil.rmtree(out)
     writer = seconds["webdataset ShardWriter"]
-    print(f"\n{title}\n{'':34}{'seconds':>9}{'MB/s':>8}{'against ShardWriter':>21}")
+    print(f"\n{title}\n{'':34}{'seconds':>9}{'MB/s':>8}{'vs ShardWriter':>21}")
     for name, times in seconds.items():
         median = statistics.median(times)
-        # Within a run, as a machine changes its speed within minutes.
+        # Within a run, because a machine's speed changes within minutes.
         ratio = statistics.median(theirs / own for theirs, own in zip(writer, times, strict=True))
         print(f"{name:34}{median:9.2f}{size / median / 1e6:8.0f}{ratio:20.2f}x")
 
@@ -128,7 +128,7 @@ def _cases(source: Path, workers: int, resize: Resize | None) -> dict[str, Case]
 
 
 def _shard(source: Path, workers: int, resize: Resize | None, out: Path) -> None:
-    """The shards alone: nobody else computes pixel statistics."""
+    """The shards alone, since no other writer computes pixel statistics."""
     folder = open_folder(out)
     run = processes(workers, PRELOAD if resize else ())
     shards = plan(open_source(source), shard_bytes=SHARD_BYTES)
@@ -137,7 +137,7 @@ def _shard(source: Path, workers: int, resize: Resize | None, out: Path) -> None
 
 
 def _webdataset(source: Path, resize: Resize | None, out: Path) -> None:
-    import webdataset  # with torch, which the processes of `shard` need not wait for
+    import webdataset  # imports torch, for which the processes of `shard` need not wait
 
     out.mkdir()
     with webdataset.ShardWriter(f"{out}/%06d.tar", maxsize=SHARD_BYTES, verbose=0) as writer:
@@ -157,7 +157,7 @@ def _mds(source: Path, resize: Resize | None, out: Path) -> None:
 def _litdata(source: Path, workers: int, resize: Resize | None, out: Path) -> None:
     import litdata
 
-    # What it hands to its workers are places, not bytes, as its documentation asks for.
+    # Its workers get places, not bytes, as its documentation asks.
     places = [
         (image.location.file, image.location.offset, image.size, image.synset)
         for image in open_source(source).images
@@ -194,7 +194,7 @@ def _copy(source: Path, synced: bool, out: Path) -> None:
 
 
 def _encoded(data: bytes, resize: Resize | None) -> bytes:
-    """The same re-encoding in the way that everybody writes it."""
+    """The same re-encoding, written the usual way."""
     if resize is None:
         return data
     image = Image.open(io.BytesIO(data)).convert("RGB")
@@ -208,7 +208,7 @@ def _encoded(data: bytes, resize: Resize | None) -> bytes:
 
 
 def _read_in_order(source: Path) -> Iterator[tuple[str, bytes, int]]:
-    """Key, bytes and label of every image, as one reads a tar of tars with tarfile."""
+    """Key, bytes and label of every image, from a tar of tars with tarfile."""
     with tarfile.open(source / TRAIN_ARCHIVE) as outer:
         for label, member in enumerate(outer):
             with tarfile.open(fileobj=outer.extractfile(member)) as inner:

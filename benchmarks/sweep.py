@@ -1,12 +1,12 @@
-"""A sweep against the same trials one after the other, inline, with one CPU each: what Tune costs.
+"""A sweep compared with the same trials run inline, one after another, on one CPU each: what Tune costs.
 
 python -m benchmarks.sweep [--trials 8]
 
-The ideal is the inline time divided by the trials that run at the same time. Told are the ratio of the
-ideal to the sweep's time from its first trial's start to its last one's end, and to its time with the
-start of Ray and of the trials' processes; and the same for plain processes, which share caches, memory
-and disk as the trials of a sweep do, without Tune. Half of the inline trials come before the sweep and half
-after it, as machines change their speed. Everything is at toy scale on the embedded images.
+The ideal is the inline time divided by the number of trials that run at the same time. The output is the
+ratio of the ideal to the sweep's time, from the first trial's start to the last one's end and with the start
+of Ray and the trials' processes included; and the same for plain processes, which share caches, memory and
+disk as the trials of a sweep do, but without Tune. Half of the inline trials run before the sweep and half
+after it, because machines change their speed. Everything is at toy scale on the embedded images.
 """
 
 import os
@@ -37,9 +37,9 @@ class Options:
     """Time a sweep."""
 
     trials: int = 8
-    """Trials in the sweep, each with a seed of its own."""
+    """Trials in the sweep, each with its own seed."""
     epochs: int = 4
-    """Of each trial."""
+    """Epochs per trial."""
 
 
 def main() -> None:
@@ -74,10 +74,12 @@ def main() -> None:
         swept, alone = _seconds(_trials(root, "sweep", options)), _seconds(plain_trials)
     ideal = inline / at_once
     print(f"{options.trials} trials of {options.epochs} epochs, {at_once} at a time")
-    print(f"inline, one after the other, one thread: {inline:.1f} s; ideal {ideal:.1f} s")
-    print(f"plain processes, first step to last test: {alone:.1f} s, {ideal / alone:.2f} of ideal")
-    print(f"sweep, first step to last test: {swept:.1f} s, {ideal / swept:.2f} of ideal")
-    print(f"sweep, Tune's start included: {whole:.1f} s, {ideal / whole:.2f} of ideal")
+    print(f"inline, one after another, one thread: {inline:.1f} s; ideal {ideal:.1f} s")
+    print(
+        f"plain processes, first step to last test: {alone:.1f} s, {ideal / alone:.2f} of the ideal"
+    )
+    print(f"sweep, first step to last test: {swept:.1f} s, {ideal / swept:.2f} of the ideal")
+    print(f"sweep, including Tune's start: {whole:.1f} s, {ideal / whole:.2f} of the ideal")
 
 
 def _trials(root: Path, name: str, options: Options) -> list[Trial]:

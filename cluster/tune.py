@@ -4,7 +4,6 @@ The trials' checkpoints and results are the stages' own and live in the runs' fo
 and where a trial runs, and asking for a killed sweep again continues it.
 """
 
-import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from cluster.train import train_on_ray
 from stages.errors import PipelineError
 from stages.evaluate import evaluate_in_parts
 from stages.job import TrainJob
-from stages.measurement import SearchMetric
+from stages.metrics import METRICS
 from stages.parallel import limit_threads
 from stages.tasks.task import Net
 from stages.trial import Trial, run_search, run_trial
@@ -108,7 +107,7 @@ def search_on_ray(
     jobs: Sequence[TrainJob],
     scratch: Path,
     resources: Resources,
-    metric: SearchMetric,
+    metric: str,
     *,
     trials_per_gpu: int = 1,
 ) -> list[float]:
@@ -144,7 +143,7 @@ def search_on_ray(
         param_space={"job": tune.grid_search(list(range(len(jobs))))},
         tune_config=tune.TuneConfig(
             metric="error",
-            mode="min",
+            mode="min" if METRICS[metric].better == "lower" else "max",
             scheduler=ASHAScheduler(
                 time_attr="epoch",
                 max_t=epochs,
@@ -161,7 +160,7 @@ def search_on_ray(
         results = tuner.fit()
     finally:
         shutil.rmtree(storage, ignore_errors=True)
-    errors = [math.inf] * len(jobs)
+    errors = [METRICS[metric].worst] * len(jobs)
     for result in results:
         if result.metrics and "error" in result.metrics:
             errors[int(result.metrics["job"])] = float(result.metrics["error"])
@@ -179,9 +178,7 @@ def _silence() -> Any:
     return Silence()
 
 
-def _searched(
-    config: dict[str, int], jobs: list[TrainJob], cpus: int, metric: SearchMetric
-) -> None:
+def _searched(config: dict[str, int], jobs: list[TrainJob], cpus: int, metric: str) -> None:
     """Runs in Tune's process for a trial."""
     from ray import tune
 

@@ -1,4 +1,4 @@
-"""``python -m models NAME``: a network's layers, its totals, and how true it is to its paper."""
+"""``python -m models NAME``: a network's layers, its totals, and how faithful it is to its paper."""
 
 import argparse
 import ast

@@ -79,7 +79,7 @@ AFTER: dict[str, dict[str, tuple[str, ...]]] = {
 INITIAL_STD = {
     "paper": {},
     "authors": {"conv3": 0.03, "conv4": 0.03, "conv5": 0.03, "conv6": 0.03},
-}  # 0.01 where nothing else is said
+}  # 0.01 in all other layers
 POSITIVE_BIAS = ("conv2", "conv4", "conv5", "conv6", "fc6", "fc7")  # §5: gives ReLUs positive input
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -96,8 +96,8 @@ class AlexNet(nn.Module):
     """A chain of named layers: ``conv1``, ``norm1``, ``pool1``, ``relu1``, ``conv2``, ..., ``fc8``.
 
     (N, 3, H, W), RGB on the 0-255 scale minus the mean, to logits (N, num_classes). H and W are
-    ``image_size``, or any size that gives maps of the same size (227 beside 224). Built by
-    `alexnet`, which documents the arguments and refuses the combinations that mean nothing.
+    ``image_size``, or any size that gives maps of the same size (227 as well as 224). Built by
+    `alexnet`, which documents the arguments and refuses combinations that make no sense.
     """
 
     def __init__(
@@ -224,14 +224,14 @@ def alexnet(
         variant: ``"one_weird_trick"`` is Krizhevsky's one-column net of 2014: 64-192-384-256-256,
             no within-map norm, bias of fc8 -7.
         groups: 2 as published; 1 lets every layer see all channels of the one below (62,378,344
-            parameters); ``"isolated"`` cuts every connection between the columns below fc8, with
-            the widths with which net 150 made up for it (conv2 320, fc6 8192).
+            parameters); ``"isolated"`` cuts every connection between the columns below fc8, and has
+            the greater widths by which net 150 made up for that (conv2 320, fc6 8192).
         one_column: half of the convolutional net (net 145-half, §3.2): 48-128-192-192-256 and full
             fully connected layers, 59,798,312 parameters.
         conv6: one more convolution after the last pool, as in the nets pre-trained on more classes
             (§6).
         lrn: the layers with local response normalisation: all, none, or some of
-            ``("conv1", "conv2")``. None also takes the within-map norm away, as net 148 (§3.3).
+            ``("conv1", "conv2")``. None also removes the within-map norm, as in net 148 (§3.3).
         lrn_alpha: α, by default 1e-4.
         lrn_alpha_convention: ``"divided"`` or ``"paper"``, see `LocalResponseNorm`; by default the
             preset's.
@@ -239,15 +239,15 @@ def alexnet(
         pool_before_norm: ReLU, pool, norm in the layers with a norm, as in CaffeNet.
         within_map_norm: the second norm of layer 2; by default the preset's.
         stem: kernel and stride of conv1; (5, 2) suits images of 64 px.
-        overlapping_pooling: pool 3x3 with stride 2, else 2x2 with stride 2 and equal map sizes
-            (§3.4).
+        overlapping_pooling: pool 3x3 with stride 2; if False, 2x2 with stride 2, which gives maps of
+            the same size (§3.4).
         dropout: probability of dropping an output of fc6 and fc7 (§4.2).
-        activation: instead of ReLU (§3.1).
+        activation: the non-linearity, to replace ReLU (§3.1).
         remove: layers to leave out, of conv2 to conv5, fc6 and fc7; pools stay.
         fc_channels: outputs of fc6 and fc7 (2048 and 8192 in Zeiler and Fergus's Table 3).
-        initialisation: the preset whose standard deviations the weights start with; by default `preset`.
-        bias: initial bias of conv2, conv4, conv5, fc6 and fc7; by default 1 before a ReLU, which is
-            what it is there for (§5), and 0 before another activation.
+        initialisation: the preset that gives the initial weights' standard deviations; by default `preset`.
+        bias: initial bias of conv2, conv4, conv5, fc6 and fc7; by default 1 before a ReLU, for
+            which the paper introduced it (§5), and 0 before any other activation.
         width: multiplies all hidden channel counts.
         image_size: side of the crop in pixels.
 
@@ -307,7 +307,7 @@ def alexnet(
         within_map_norm = as_run and "conv2" in normalised
     if within_map_norm:
         if "conv2" in remove:
-            raise ValueError("the within-map norm belongs to conv2, which is removed")
+            raise ValueError("the within-map norm follows conv2, which is removed")
         norms["within2"] = WithinMapNorm()
 
     return AlexNet(

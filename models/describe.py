@@ -23,18 +23,18 @@ class Layer:
     """One layer, in the order of the forward pass.
 
     Attributes:
-        name: of the submodule.
+        name: the submodule's name.
         kind: its class.
-        kernel, stride, padding: (height, width) in pixels of its input; None without a window.
-        groups: of channels that do not see each other.
-        channels: of its output.
-        size: (height, width) of its output, None behind the maps.
-        parameters: weights and biases; 0 where an earlier row has them.
+        kernel, stride, padding: (height, width) in pixels of its input; None if it has no window.
+        groups: the number of groups of channels that do not see each other.
+        channels: the channels of its output.
+        size: (height, width) of its output; None once there are no maps.
+        parameters: weights and biases; 0 if an earlier row has counted them.
         multiply_adds: for one image; only convolutions and fully connected layers count, as in
             the papers.
-        receptive_field: height in pixels of what one output sees, by the longest path; None
-            behind a layer that sees the whole image.
-        jump: distance in pixels between two neighbouring outputs; None where the receptive field is.
+        receptive_field: the height in pixels of what one output sees, by the longest path; None
+            after a layer that sees the whole image.
+        jump: the distance in pixels between two neighbouring outputs; None where `receptive_field` is.
     """
 
     name: str
@@ -53,13 +53,13 @@ class Layer:
 
 @dataclass(frozen=True)
 class LayerTable:
-    """The layers that one image passes in evaluation mode; ``str()`` prints them.
+    """The layers that an image passes through in evaluation mode; ``str()`` prints them.
 
     Attributes:
-        name: of the network.
+        name: the network's name.
         input_shape: (channels, height, width) of the image.
-        layers: one row a layer; activations and dropout have none.
-        training_parameters: of the whole network, with heads that only training uses.
+        layers: one row per layer; activations and dropout have none.
+        training_parameters: the parameters of the whole network, with heads used only in training.
     """
 
     name: str
@@ -74,14 +74,14 @@ class LayerTable:
 
     @property
     def multiply_adds(self) -> int:
-        """Of all convolutions and fully connected layers, for one image."""
+        """Multiply-adds of all convolutions and fully connected layers, for one image."""
         return sum(layer.multiply_adds for layer in self.layers)
 
     def __getitem__(self, name: str) -> Layer:
         """The first row of that name.
 
         Raises:
-            KeyError: no such layer.
+            KeyError: there is no such layer.
         """
         for layer in self.layers:
             if layer.name == name:
@@ -125,7 +125,7 @@ class LayerTable:
 
 
 def describe(name: str, image_size: int | None = None, **knobs: Any) -> LayerTable:
-    """The layer table of ``models.create(name, **knobs)``; no memory for weights is used.
+    """The layer table of ``models.create(name, **knobs)``, without allocating its weights.
 
     Args:
         name: one of `models.names`.
@@ -133,7 +133,7 @@ def describe(name: str, image_size: int | None = None, **knobs: Any) -> LayerTab
         **knobs: as for `create`.
 
     Raises:
-        ValueError: unknown name, knobs that do not go together, or too small an image.
+        ValueError: the name is unknown, the knobs do not go together, or the image is too small.
     """
     if image_size and "image_size" in knobs_of(name):
         knobs["image_size"] = image_size
@@ -146,7 +146,7 @@ def layer_table(model: nn.Module, image_size: int, name: str = "") -> LayerTable
     """The layer table of any module that takes a batch of images.
 
     One image of zeros goes through the module in evaluation mode. Layers are found by forward
-    hooks, so an operation that is no submodule, such as a sum or concatenation, has no row.
+    hooks, so an operation that is not a submodule, such as a sum or concatenation, has no row.
     """
     channels = next(
         cast(int, module.in_channels)
@@ -217,7 +217,7 @@ class _Fields(TorchFunctionMode):
 
 
 def _window(module: nn.Module) -> tuple[Pair, Pair, Pair] | None:
-    """Kernel, stride and padding of a layer that looks at a window of its input."""
+    """Kernel, stride and padding of a layer that reads windows of its input; None for any other layer."""
     if isinstance(module, WithinMapNorm):
         return (module.size,) * 2, (1, 1), (module.size // 2,) * 2
     if not hasattr(module, "kernel_size"):

@@ -7,11 +7,11 @@ from torch.utils.hooks import RemovableHandle
 
 
 def features(model: nn.Module, layers: Collection[str], x: Tensor) -> dict[str, Tensor]:
-    """Run ``model(x)`` and return what the named submodules gave out.
+    """Run ``model(x)`` and return the outputs of the named submodules.
 
     The features are copies, since the next layer may work in place; gradients flow from them to
-    ``x`` and the weights. The mode (training or evaluation) and `torch.no_grad` are the caller's. A
-    layer that runs more than once gives its last output.
+    ``x`` and the weights. The mode (training or evaluation) and `torch.no_grad` are up to the caller.
+    A layer that runs more than once gives its last output.
 
     Args:
         model: any module.
@@ -22,11 +22,11 @@ def features(model: nn.Module, layers: Collection[str], x: Tensor) -> dict[str, 
         name -> output, in the order of ``layers``.
 
     Raises:
-        ValueError: no submodule of that name, or one that did not run.
+        ValueError: there is no submodule of that name, or it did not run.
     """
     modules = dict(model.named_modules())
     if unknown := [name for name in layers if name not in modules]:
-        raise ValueError(f"no layers are called {unknown}; there are {', '.join(modules)}")
+        raise ValueError(f"no layers are called {unknown}; the layers are {', '.join(modules)}")
     taken: dict[str, Tensor] = {}
 
     def take(name: str) -> RemovableHandle:

@@ -11,7 +11,7 @@ Status = Literal["same", "deviates", "not stated"]
 
 @dataclass(frozen=True)
 class Fidelity:
-    """One element of a paper's network beside ours.
+    """One element of a paper's network compared with ours.
 
     Attributes:
         element: what is compared, e.g. ``"local response normalisation"``.
@@ -19,7 +19,7 @@ class Fidelity:
             silent; `note` says what we chose).
         published: what the paper or the authors' code has, with its numbers.
         source: section, table or file.
-        note: what we do and why, where it is not simply the same.
+        note: what we do and why, where it is not exactly the same.
     """
 
     element: str
@@ -30,7 +30,7 @@ class Fidelity:
 
 
 def fidelity_rows(name: str) -> tuple[Fidelity, ...]:
-    """How true ``name`` is to its paper: the rows of ``FIDELITY`` in the module that builds it.
+    """How faithful ``name`` is to its paper: the rows of ``FIDELITY`` in the module that builds it.
 
     Raises:
         ValueError: no network has that name.

@@ -2,8 +2,8 @@
 
 The 2014 winner in classification. 6,998,552 parameters for inference and 13,378,280 with both
 auxiliary heads at 1000 classes; 1.583 G multiply-adds for one 224 x 224 image. Table 1's filter
-counts are followed; several parameter and operation counts printed beside them do not fit them
-(conv1's 2.7K is 9.4K). What the paper leaves open (initialisation, constants of the local response
+counts are followed; several parameter and operation counts printed beside them do not match them
+(conv1's 2.7K should be 9.4K). What the paper leaves open (initialisation, constants of the local response
 normalisation) is taken from BVLC's replication, models/bvlc_googlenet of Caffe.
 
 torchvision's ``googlenet`` is another net: batch normalisation after every convolution and no
@@ -44,7 +44,7 @@ Head = Literal["average", "fc"]
 
 
 class Knobs(TypedDict, total=False):
-    """What both nets can be built with; `GoogLeNet` says what each means."""
+    """The options of both nets; `GoogLeNet` explains each."""
 
     aux_heads: AuxHeads
     aux_pool: AuxPool | None
@@ -108,7 +108,7 @@ class Inception(nn.Module):
 
 
 class Removed(nn.Identity):
-    """What stands in the place of a module that was left out."""
+    """The placeholder of a module that was left out."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class AuxiliaryHead(nn.Sequential):
         pool: see `GoogLeNet`.
         channels: outputs of the 1 x 1 convolution.
         units: outputs of the fully connected layer.
-        dropout: probability of dropping one of them.
+        dropout: probability of dropping one of those outputs.
         batch_norm: batch normalisation after the convolution.
     """
 
@@ -172,18 +172,18 @@ class GoogLeNet(nn.Module):
             0.7.
         head: ``"average"`` over the maps of 5b, or ``"fc"``: a fully connected layer of 1024 units
             in its place, the design that averaging improved on by 0.6% top-1 (Sect. 5, which does
-            not give its size; 1024 is the auxiliary heads').
+            not give its size; the auxiliary heads have 1024).
         dropout: probability of dropping an input of the main classifier.
         lrn: local response normalisation after pool1 and before pool2.
         batch_norm: batch normalisation after every convolution, which then has no bias.
         remove: modules to leave out, of 3a to 5b, for small experiments; pools and heads stay.
         width: multiplier of all hidden channels and units, which stay multiples of 8.
-        image_size: side in pixels of the images that the heads are made for. The average head and
-            adaptive auxiliary pools take any other size from 31 px as well.
+        image_size: side in pixels of the images that the heads are built for. The average head and
+            adaptive auxiliary pools also take any other size from 31 px.
 
     Raises:
-        ValueError: an unknown choice or module, `aux_pool` or `aux_dropout` without auxiliary
-            heads, or an `image_size` that leaves pool4 or the auxiliary pool too little.
+        ValueError: a choice or module is unknown, `aux_pool` or `aux_dropout` is given without
+            auxiliary heads, or `image_size` is too small for pool4 or the auxiliary pool.
     """
 
     def __init__(
@@ -288,8 +288,8 @@ class GoogLeNet(nn.Module):
     def reset_parameters(self, generator: Generator | None = None) -> None:
         """Draw all weights again as BVLC's replication does; the paper does not say how.
 
-        Weights are Caffe's "xavier", uniform with variance 1 / fan-in. Biases are 0.2, those of the
-        classifiers 0.
+        Weights are Caffe's "xavier", uniform with variance 1 / fan-in. Biases are 0.2, but 0 in the
+        classifiers.
         """
         for name, layer in self.named_modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -300,7 +300,7 @@ class GoogLeNet(nn.Module):
                 layer.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """(N, 3, H, W) images to (N, num_classes) logits, in training with those of the heads."""
+        """(N, 3, H, W) images to (N, num_classes) logits, in training with those of the auxiliary heads."""
         x = self.norm1(self.pool1(self.conv1(x)))
         x = self.pool2(self.norm2(self.conv2(self.conv2_reduce(x))))
         x = self.pool3(self.inception_3b(self.inception_3a(x)))
@@ -368,14 +368,14 @@ def _fidelity(*, batch_norm: bool = False) -> tuple[Fidelity, ...]:
             "same",
             "on 4a and 4d: 5x5/3 average pool, 1x1 of 128, 1024 units; loss weight 0.3",
             "Sect. 5",
-            "weighted by whoever trains, the net returns the logits",
+            "the training weighs the losses; the net returns the logits",
         ),
         Fidelity(
             "initialisation",
             "not stated",
             "",
             "Sect. 6",
-            f"uniform with variance 1/fan-in, biases 0.2, of classifiers 0: {caffe}",
+            f"uniform with variance 1/fan-in, biases 0.2, but 0 in classifiers: {caffe}",
         ),
         Fidelity(
             "wider net of the ensemble",

@@ -12,9 +12,9 @@ classes, multiply-adds for one 299 x 299 image:
     inception_resnet_v2  55,843,464  13.16  timm.models.inception_resnet_v2
     ===================  ==========  =====  ============================================
 
-Inception-v3 with its auxiliary head has 27,161,264. The code is torchvision's and timm's, ports of
-Google's TensorFlow nets (tensorflow/models, research/slim/nets), unchanged, in `Inception.net`; the
-initialisation and the dropout are Google's. No weights come with them; either project's can be
+Inception-v3 with its auxiliary head has 27,161,264. `Inception.net` is torchvision's or timm's
+unchanged port of Google's TensorFlow nets (tensorflow/models, research/slim/nets); the
+initialisation and the dropout are Google's. No weights are included; either project's can be
 loaded into `Inception.net`.
 """
 
@@ -27,14 +27,14 @@ from models.registry import register
 
 
 class Inception(nn.Module):
-    """One of torchvision's or timm's nets, with the conventions of this package.
+    """One of torchvision's or timm's nets, following the conventions of this package.
 
     In training a net with an auxiliary head returns (main, auxiliary) logits.
 
     Args:
         net: the net; its ``AuxLogits``, if any, is the auxiliary head.
         image_size: side in pixels of the images.
-        smallest: side that the net needs.
+        smallest: the smallest side that the net can take.
 
     Raises:
         ValueError: `image_size` is too small.
@@ -54,12 +54,12 @@ class Inception(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """He's truncated normal with fan-in, as Google's code; smaller in the auxiliary head.
+        """He's truncated normal with fan-in, as in Google's code; smaller in the auxiliary head.
 
         Args:
-            generator: source of the random numbers, None for torch's global one.
+            generator: source of the random numbers; None for torch's global one.
         """
-        # inception_v3.py of Google's code: truncated normals of 0.01 and 0.001 there.
+        # Google's inception_v3.py has truncated normals of 0.01 and 0.001 there.
         small = {"net.AuxLogits.conv1.conv": 0.01, "net.AuxLogits.fc": 0.001}
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -77,7 +77,7 @@ class Inception(nn.Module):
         return tuple(logits) if isinstance(logits, tuple) else logits
 
 
-# The zoos are imported where they are used: they take longer to import than all of this package.
+# The zoos are imported where they are used: importing them takes longer than all of this package.
 
 
 @register("inception_v3")
@@ -88,14 +88,14 @@ def inception_v3(
     dropout: float = 0.2,
     image_size: int = 299,
 ) -> Inception:
-    """Inception-v3, 23,834,568 parameters and 3,326,696 more in the auxiliary head.
+    """Inception-v3, 23,834,568 parameters and another 3,326,696 in the auxiliary head.
 
     Args:
         num_classes: length of the logits.
         aux_head: the auxiliary classifier on the last 17 x 17 map, with batch normalisation; it
             needs images of 299 px.
         dropout: probability of dropping an input of the classifier.
-        image_size: side in pixels of the images; 75 and more without the auxiliary head.
+        image_size: side in pixels of the images; at least 75 without the auxiliary head.
     """
     from torchvision.models.inception import Inception3
 
@@ -149,7 +149,7 @@ _ROWS = (
         "not stated",
         "truncated normal, variance 2 / fan-in, in Google's code",
         f"{_SLIM}/inception_utils.py",
-        "as Google's code, for the classifier too",
+        "as in Google's code, also for the classifier",
     ),
 )
 _KEEP = Fidelity("dropout", "same", "0.2 before the classifier", "arXiv:1602.07261, Fig. 9 and 15")

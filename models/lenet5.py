@@ -9,14 +9,14 @@ The ancestor, for handwritten digits (Fig. 2, Sect. II.B):
     C1     5 x 5                       6 @ 28x28          156      122,304
     S2     2 x 2 mean, scale, bias     6 @ 14x14           12        5,880
     C3     5 x 5, partial table        16 @ 10x10       1,516      151,600
-    S4     as S2                       16 @ 5x5            32        2,000
+    S4     like S2                     16 @ 5x5            32        2,000
     C5     5 x 5                       120 @ 1x1       48,120       48,120
     F6     fully connected             84              10,164       10,164
     OUT    distance to fixed codes     10                   0          840
     =====  ==========================  ==========  ==========  ===========
 
 60,000 trainable parameters, 340,908 connections. The image is 32 x 32, one channel, background -0.1
-and ink 1.175; digits are at most 20 x 20 in its centre, so MNIST's 28 x 28 are padded by 2.
+and ink 1.175; digits are at most 20 x 20 in its centre, so MNIST's 28 x 28 is padded by 2.
 
 What is usually called LeNet-5 today is another net: full C3, plain pools, softmax on a linear
 layer, 61,706 parameters. It is here as `lenet5_modern`. `lenet_fc` is the fully connected net of
@@ -108,7 +108,7 @@ class TableConv2d(nn.Module):
 
 
 class Subsampling(nn.Module):
-    """The mean of 2 x 2 pixels, times one trainable coefficient a map, plus one bias a map."""
+    """The mean of 2 x 2 pixels, times one trainable coefficient per map, plus one bias per map."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ def digit_codes() -> list[list[float]]:
 
 
 def random_codes(num_classes: int) -> list[list[float]]:
-    """Codes for classes that have no picture: always the same ones, drawn at random."""
+    """Random codes for classes that have no picture; always the same ones."""
     random = Random(1998)
     return [random.choices((-1.0, 1.0), k=84) for _ in range(num_classes)]
 
@@ -160,15 +160,15 @@ class LeNet5(nn.Module):
         num_classes: length of the logits.
         c3: ``"partial"``, the paper's table of connections, or ``"full"``.
         pool: ``"subsample"``, the paper's trainable layers; ``"mean"`` or ``"max"`` without
-            parameters and without a non-linearity behind.
+            parameters and without a non-linearity after it.
         activation: the paper's scaled ``"tanh"``, or ``"relu"``.
         output: ``"rbf"``, the paper's fixed codes, or ``"linear"``.
-        in_channels: of the images; the paper's are grey.
-        image_size: side in pixels of the images; C5's kernels take the whole of S4.
-        border: pixels of background around the image: 2 make the input of MNIST's 28 x 28.
+        in_channels: channels of the images; the paper's are grey.
+        image_size: side in pixels of the images; C5's kernels cover the whole of S4.
+        border: pixels of background around the image: 2 turn MNIST's 28 x 28 into the paper's input.
 
     Raises:
-        ValueError: a choice that does not exist, or an image too small for S4.
+        ValueError: there is no such choice, or the image is too small for S4.
     """
 
     def __init__(
@@ -220,7 +220,7 @@ class LeNet5(nn.Module):
         """Uniform within 2.4 / fan-in (appendix A), biases 0.
 
         Args:
-            generator: source of the random numbers, None for torch's global one.
+            generator: source of the random numbers; None for torch's global one.
         """
         for module in self.modules():
             if isinstance(module, Subsampling):
@@ -261,7 +261,7 @@ def lenet5(
     image_size: int = 32,
     border: int = 0,
 ) -> LeNet5:
-    """LeNet-5 as published, 60,000 parameters with ten classes. Arguments as of `LeNet5`."""
+    """LeNet-5 as published, 60,000 parameters with ten classes. Arguments as for `LeNet5`."""
     return LeNet5(
         num_classes,
         c3=c3,
@@ -348,7 +348,7 @@ FIDELITY: dict[str, tuple[Fidelity, ...]] = {
         Fidelity(
             "sub-sampling",
             "same",
-            "2 x 2 inputs, one coefficient and one bias a map, non-linearity",
+            "2 x 2 inputs, one coefficient and one bias per map, non-linearity",
             "Sect. II.B",
         ),
         _ACTIVATION,
@@ -379,7 +379,7 @@ FIDELITY: dict[str, tuple[Fidelity, ...]] = {
         Fidelity(
             "sub-sampling",
             "deviates",
-            "one coefficient and one bias a map, non-linearity",
+            "one coefficient and one bias per map, non-linearity",
             "Sect. II.B",
             "plain mean, as usual today",
         ),

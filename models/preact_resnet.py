@@ -3,12 +3,12 @@
 A member of the 2016 winner's ensemble. Blocks 3-24-36-3 of bottleneck units; 64,666,152 parameters
 at 1000 classes, 14,776,270,848 multiply-adds for one 224 x 224 image.
 
-BN, ReLU, convolution three times, and nothing after the addition (Fig. 1b). As the authors' code
+BN, ReLU, convolution three times, and nothing after the addition (Fig. 1b). As in the authors' code
 (KaimingHe/resnet-1k-layers), a unit that changes the number of channels activates its input once,
 for its branch and for its projection, and the projection has no batch norm. The first unit takes
 the activation right after conv1, and one more follows the last unit (appendix).
 
-timm's ``resnetv2`` family leaves conv1 without activation, pools before the first unit's norm and
+timm's ``resnetv2`` family has no activation after conv1, pools before the first unit's norm and
 has its stride in the 3 x 3. fb.resnet.torch's ``preresnet`` normalises the projections, projects
 the input before its activation, and no unit of its conv2_x begins with an activation.
 """
@@ -37,9 +37,9 @@ class PreActBottleneck(Unit):
     Args:
         in_channels: channels of the input.
         planes: a quarter of the output's channels.
-        stride: of the unit.
+        stride: the unit's stride.
         stride_in: which convolution has the stride.
-        activate: False if the input is activated already.
+        activate: False if the input has been activated already.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class PreActResNet(nn.Module):
         stem = planes[0]
 
         def unit(in_channels: int, planes: int, stride: int) -> PreActBottleneck:
-            # Only the first unit's input comes from the stem, activated.
+            # Only the first unit's input comes from the stem, which has activated it.
             activate = in_channels != stem
             return PreActBottleneck(
                 in_channels, planes, stride, stride_in=stride_in, activate=activate
@@ -143,7 +143,7 @@ def preact_resnet200(
     width: float = 1.0,
     blocks: Blocks = (3, 24, 36, 3),
 ) -> PreActResNet:
-    """ResNet-200 with pre-activation: 64,666,152 parameters. Arguments as of `PreActResNet`."""
+    """ResNet-200 with pre-activation: 64,666,152 parameters. Arguments as for `PreActResNet`."""
     return PreActResNet(blocks, num_classes, stride_in=stride_in, pool=pool, width=width)
 
 
@@ -167,7 +167,7 @@ FIDELITY: dict[str, tuple[Fidelity, ...]] = {
             "same",
             "of the activated input, no batch norm",
             "KaimingHe/resnet-1k-layers, resnet-pre-act.lua",
-            "their code is of the CIFAR net; the ImageNet model was not released",
+            "their code is for the CIFAR net; the ImageNet model was not released",
         ),
         Fidelity(
             "place of the stride",

@@ -1,4 +1,4 @@
-"""The names of the networks: one table from a published name to the function that builds it."""
+"""The networks by name: one table from a published name to the function that builds the network."""
 
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
@@ -13,6 +13,9 @@ Builder = Callable[..., nn.Module]
 B = TypeVar("B", bound=Builder)
 
 _BUILDERS: dict[str, Builder] = {}
+
+# The methods of Tensor and functions of torch.nn.init that draw initial weights.
+DRAWS = {"normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_"}
 
 
 def register(name: str) -> Callable[[B], B]:
@@ -53,14 +56,14 @@ def create(name: str, num_classes: int = 1000, **knobs: Any) -> nn.Module:
         **knobs: arguments of that network's builder (see its docstring).
 
     Raises:
-        ValueError: unknown name, or knobs that do not go together.
-        TypeError: a knob that this network does not have.
+        ValueError: the name is unknown, or the knobs do not go together.
+        TypeError: this network has no such knob.
     """
     return builder(name)(num_classes=num_classes, **knobs)
 
 
-class _NothingDrawn(TorchFunctionMode):
-    """Leaves tensors as they are: on the meta device a draw costs seconds, to import a compiler."""
+class _NoDraws(TorchFunctionMode):
+    """Skips random initialisation: on the meta device the first draw spends seconds importing a compiler."""
 
     def __torch_function__(
         self,
@@ -70,23 +73,23 @@ class _NothingDrawn(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if getattr(func, "__name__", "") in {"normal_", "uniform_"}:
+        if getattr(func, "__name__", "") in DRAWS:
             return args[0] if args else kwargs["tensor"]
         return func(*args, **kwargs)
 
 
 def create_on_meta(name: str, num_classes: int = 1000, **knobs: Any) -> nn.Module:
-    """`create` without memory for weights: for shapes and counts.
+    """`create` without allocating memory for the weights: for shapes and counts.
 
     Raises:
         ValueError, TypeError: as `create`.
     """
-    with torch.device("meta"), _NothingDrawn():
+    with torch.device("meta"), _NoDraws():
         return create(name, num_classes, **knobs)
 
 
 def knobs_of(name: str) -> set[str]:
-    """What `create` takes for ``name`` beside the number of classes.
+    """The knobs that `create` accepts for ``name``, besides the number of classes.
 
     Raises:
         ValueError: unknown name.
@@ -102,11 +105,11 @@ def knobs_of(name: str) -> set[str]:
 
 
 def check_choice(knob: str, value: object, choices: object) -> None:
-    """Refuse a ``value`` that is none of ``choices``, a `typing.Literal`.
+    """Refuse a ``value`` that is not one of ``choices``, a `typing.Literal`.
 
     Raises:
-        ValueError: with the choices.
+        ValueError: it is not; the message lists the choices.
     """
     if value not in get_args(choices):
         listed = ", ".join(map(str, get_args(choices)))
-        raise ValueError(f"{knob} is one of {listed}, not {value!r}")
+        raise ValueError(f"{knob} must be one of {listed}, not {value!r}")

@@ -17,7 +17,7 @@ they count the same. Where the paper is silent, the authors' released Caffe mode
 
 torchvision's nets of these names are another release, "v1.5": stride in the 3 x 3 convolution of a
 bottleneck, not in its first 1 x 1 (+0.23 G multiply-adds, about half a point of top-1 error), a
-padded max pool, option B at 18 and 34 layers as well. ``stride_in="3x3", pool="padded",
+padded max pool, and option B at 18 and 34 layers as well. ``stride_in="3x3", pool="padded",
 shortcut="B"`` is that net, weight for weight.
 """
 
@@ -62,14 +62,14 @@ class ResNet(nn.Module):
         num_classes: length of the logits.
         width: multiplier of all hidden channels.
         pool: the max pool of the stem, see `max_pool`.
-        zero_gamma: zero the last scale of each block at the start. Not in this paper: it comes from
+        zero_gamma: start each block's last scale at zero. Not in this paper: it comes from
             Goyal et al., arXiv:1706.02677, Sect. 5.1.
         deep_stem: three 3 x 3 convolutions in place of the 7 x 7 (SENet-154).
         dropout: probability of dropping an input of the classifier.
         he_mode: the n of the He initialisation, see `initialise`.
 
     Raises:
-        ValueError: `zero_gamma` without shortcuts, or a choice that does not exist.
+        ValueError: `zero_gamma` is set without shortcuts, or there is no such choice.
     """
 
     input_size = 224
@@ -117,7 +117,7 @@ class ResNet(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Initialise as `initialise` says, from ``generator`` or torch's global one."""
+        """Call `initialise` with ``generator``, or with torch's global one."""
         initialise(self, generator, zero_gamma=self.zero_gamma, mode=self.he_mode)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -132,9 +132,9 @@ class Knobs(TypedDict, total=False):
 
     Attributes:
         pool: ``"ceil"`` (the released models) or ``"padded"`` (torchvision), see `max_pool`.
-        zero_gamma: zero the last scale of each block at the start; not in the paper.
+        zero_gamma: start each block's last scale at zero; not in the paper.
         width: multiplier of all hidden channels.
-        blocks: of conv2_x to conv5_x, instead of Table 1's; fewer for small experiments.
+        blocks: the blocks of conv2_x to conv5_x, instead of Table 1's; fewer for small experiments.
     """
 
     pool: Pool
@@ -238,7 +238,7 @@ INITIALISATION = (
         "same",
         "He normal, std sqrt(2/n)",
         "Sect. 3.4; arXiv:1502.01852 allows fan-in and fan-out",
-        "n = kernel area times output channels, as fb.resnet.torch",
+        "n = kernel area times output channels, as in fb.resnet.torch",
     ),
     Fidelity(
         "initialisation of the classifier",
@@ -252,7 +252,7 @@ INITIALISATION = (
         "same",
         "1",
         "fb.resnet.torch, models/resnet.lua",
-        "zero_gamma is of Goyal et al. 2017",
+        "zero_gamma comes from Goyal et al. 2017",
     ),
 )
 DROPOUT = Fidelity("dropout", "same", "none", "Sect. 3.4")

@@ -36,11 +36,11 @@ class ResNetCifar(nn.Module):
         num_classes: length of the logits.
         depth: number of layers with weights, 6n + 2.
         shortcut: option A (the paper's), B or C, or None for the plain net.
-        zero_gamma: zero the last scale of each block at the start; not in the paper.
+        zero_gamma: start each block's last scale at zero; not in the paper.
         width: multiplier of all hidden channels.
 
     Raises:
-        ValueError: `depth` is not 6n + 2, or `zero_gamma` without shortcuts.
+        ValueError: `depth` is not 6n + 2, or `zero_gamma` is set without shortcuts.
     """
 
     input_size = 32

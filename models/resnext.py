@@ -15,7 +15,7 @@ convolution (Fig. 3c). At 1000 classes, multiply-adds for one 224 x 224 image:
 
 `resnext` builds the other settings of Tables 3 and 4; 1x64d is ResNet with its stride in the 3 x 3.
 torchvision's ``resnext50_32x4d`` and ``resnext101_64x4d`` are these nets; its ``resnext101_32x8d``
-is no setting of the paper.
+is not a setting of the paper.
 """
 
 from typing import TypedDict, Unpack
@@ -33,9 +33,9 @@ class Knobs(TypedDict, total=False):
         shortcut: option B (the paper's), A, C, or None for the net without shortcuts (Sect. 5.1:
             22.2 becomes 26.1% at 50 layers).
         pool: ``"padded"`` (the authors' Torch code) or ``"ceil"``.
-        zero_gamma: zero the last scale of each block at the start; not in the paper.
-        width: multiplier of all hidden channels; the paths stay as many.
-        blocks: of conv2_x to conv5_x, instead of Table 1's; fewer for small experiments.
+        zero_gamma: start each block's last scale at zero; not in the paper.
+        width: multiplier of all hidden channels; the number of paths stays the same.
+        blocks: the blocks of conv2_x to conv5_x, instead of Table 1's; fewer for small experiments.
     """
 
     shortcut: Shortcut | None

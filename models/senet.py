@@ -16,7 +16,7 @@ The 2017 winner. At 1000 classes, multiply-adds for one 224 x 224 image:
 Geometry of the authors' released models (hujie-frank/SENet, models/*.prototxt). SENet-154 is
 SE-ResNeXt-152 64x4d with three 3 x 3 convolutions for a stem, half as many channels into the
 grouped convolutions, 3 x 3 projections with stride, and dropout (appendix). timm's ``legacy_se*``
-and ``legacy_senet154`` are the same functions, except that all of them drop 0.2 of the classifier's
+and ``legacy_senet154`` are the same functions, except that all of them drop 20 % of the classifier's
 inputs in training; torchvision has none of these nets.
 """
 
@@ -48,7 +48,7 @@ class SqueezeExcitation(nn.Module):
     """x scaled by gate(W2 relu(W1 squeeze(x))), channel by channel (eq. 2 to 4).
 
     Args:
-        channels: of the input.
+        channels: channels of the input.
         reduction: ratio r of channels to the units between W1 and W2 (Table 10).
         squeeze: average or maximum of the map (Table 11), or none: W1 and W2 then act at each
             pixel as 1 x 1 convolutions (Table 16).
@@ -57,7 +57,7 @@ class SqueezeExcitation(nn.Module):
             (Sect. 6).
 
     Raises:
-        ValueError: a choice that does not exist.
+        ValueError: there is no such choice.
     """
 
     def __init__(
@@ -98,15 +98,15 @@ class SEBottleneck(Bottleneck):
     Args:
         in_channels: channels of the input.
         planes: a quarter of the output's channels.
-        stride: of the block.
-        place: of the excitation (Sect. 6.5, Fig. 5): after the last batch norm ("standard"), before
+        stride: the block's stride.
+        place: where the excitation goes (Sect. 6.5, Fig. 5): after the last batch norm ("standard"), before
             the branch ("pre"), after the block's last ReLU ("post"), on the shortcut ("identity"),
             or after the 3 x 3 convolution, its batch norm and ReLU ("3x3", Table 15).
-        excitation: the arguments of `SqueezeExcitation` but the first.
+        excitation: all arguments of `SqueezeExcitation` but the first.
         **geometry: the other arguments of `Bottleneck`.
 
     Raises:
-        ValueError: a place that does not exist.
+        ValueError: there is no such place.
     """
 
     shortcut: nn.Module
@@ -149,22 +149,22 @@ class SEBottleneck(Bottleneck):
 
 
 class Knobs(TypedDict, total=False):
-    """Knobs of every net of this file.
+    """Knobs of every net in this file.
 
     Attributes:
-        se: False is the net without squeeze-and-excitation, the paper's own baseline (Table 2); it
-            takes none of the next six.
+        se: False builds the net without squeeze-and-excitation, the paper's own baseline (Table 2);
+            it takes none of the next six.
         reduction: ratio r (Table 10), 16.
         squeeze: average, max or none (Tables 11 and 16).
         gate: sigmoid, tanh or relu (Table 12).
-        bias: of the two layers.
+        bias: whether the two layers have biases.
         place: standard, pre, post, identity or 3x3 (Tables 14 and 15).
         stages: which of conv2_x to conv5_x have it (Table 13).
         stride_in: the convolution with the stride: first 1x1 in SE-ResNet, 3x3 in the others.
         pool: ``"ceil"`` (the released models) or ``"padded"``.
-        zero_gamma: zero the last scale of each block at the start; not in the paper.
-        width: multiplier of all hidden channels; groups stay as many.
-        blocks: of conv2_x to conv5_x, instead of the depth's; fewer for small experiments.
+        zero_gamma: start each block's last scale at zero; not in the paper.
+        width: multiplier of all hidden channels; the number of groups stays the same.
+        blocks: the blocks of conv2_x to conv5_x, instead of the depth's; fewer for small experiments.
     """
 
     se: bool
@@ -199,7 +199,7 @@ def _senet(
 ) -> ResNet:
     """The net whose blocks are ``Bottleneck(..., **geometry(planes))``, with the excitation."""
     if not se and (stages or place or excitation):
-        raise ValueError("a net with se=False has no squeeze-and-excitation to be changed")
+        raise ValueError("a net with se=False has no squeeze-and-excitation to change")
     stages = (2, 3, 4, 5) if stages is None else stages
     if not stages or not set(stages) <= {2, 3, 4, 5}:
         raise ValueError(f"stages must be some of 2, 3, 4, 5, not {stages}")
@@ -285,7 +285,7 @@ def se_resnext101_32x4d(num_classes: int = 1000, **knobs: Unpack[Knobs]) -> ResN
 
 @register("senet154")
 def senet154(num_classes: int = 1000, *, dropout: float = 0.2, **knobs: Unpack[Knobs]) -> ResNet:
-    """SENet-154, 115,088,984 parameters; ``dropout`` is of the classifier's inputs. See `Knobs`."""
+    """SENet-154, 115,088,984 parameters; ``dropout`` drops inputs of the classifier. See `Knobs`."""
     return _senet154(num_classes, dropout=dropout, **knobs)
 
 

@@ -14,9 +14,9 @@ Counts at 1000 classes, multiply-adds of one 224 x 224 image:
 | E | 19 | 143,667,240 | 19.632 G |
 
 torchvision's vgg11, 13, 16 and 19 are A, B, D and E: the same function of the same weights. It has
-neither C nor A-LRN nor the dense form; its initialisation (He for convolutions, N(0, 0.01) for the
-fully connected layers) is not the paper's, and an adaptive pool before fc6 hides which input size
-the head was made for.
+neither C, A-LRN nor the dense form; its initialisation (He for convolutions, N(0, 0.01) for the
+fully connected layers) is not the paper's, and an adaptive pool before fc6 hides the input size
+that the head was built for.
 """
 
 from typing import Literal, TypedDict, Unpack
@@ -42,12 +42,12 @@ STAGES: dict[str, Stages] = {
 CHANNELS = (64, 128, 256, 512, 512)
 
 # A's first four convolutions and its three fully connected layers (Sect. 3.1). They fit the deeper
-# nets only when taken by name: A's second convolution is conv2_1, theirs is conv1_2.
+# nets only by name: A's second convolution is conv2_1, theirs is conv1_2.
 TAKEN_FROM_A = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
 
 
 class Knobs(TypedDict, total=False):
-    """What every net of the family can be built with; `VGG` says what each means."""
+    """The options of every net of the family; `VGG` explains each."""
 
     lrn_alpha_convention: AlphaConvention | None
     fc_units: int
@@ -70,11 +70,11 @@ class VGG(nn.Module):
         num_classes: length of the logits.
         lrn: local response normalisation with AlexNet's constants at the end of stage 1 (A-LRN).
         lrn_alpha_convention: whether its alpha is divided by the window, see `LocalResponseNorm`.
-            None for ``"paper"``, the formula of the AlexNet paper, which is what this one cites.
+            None for ``"paper"``, the formula of the AlexNet paper, which this paper cites.
         fc_units: outputs of fc6 and of fc7 before `width`. The two hold most of the parameters, so
-            this is what to shrink first for a small data set.
+            they are the first to shrink for a small data set.
         dropout: probability of dropping an output of fc6 or fc7.
-        init: ``"glorot"``, which the paper recommends since it makes training from scratch work at
+        init: ``"glorot"``, which the paper recommends because it allows training from scratch at
             any depth, or ``"gaussian"``, used for the reported results together with
             `initialise_from`.
         init_std: standard deviation of ``"gaussian"``, 0.01 if None. The paper's words, "10^-2
@@ -82,11 +82,11 @@ class VGG(nn.Module):
         ceil_mode: pools round up, as Caffe's do and torch's do not. Matters only for sides that
             are not a multiple of 32, which are common in `dense`.
         width: multiplier of all hidden channels and units, which stay multiples of 8.
-        image_size: side in pixels of the images that fc6 is made for.
+        image_size: side in pixels of the images that fc6 is built for.
 
     Raises:
-        ValueError: an unknown `init`, `init_std` without ``init="gaussian"``,
-            `lrn_alpha_convention` without `lrn`, or an `image_size` that pool5 cannot halve.
+        ValueError: `init` is unknown, `init_std` is given without ``init="gaussian"`` or
+            `lrn_alpha_convention` without `lrn`, or pool5 cannot halve `image_size`.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class VGG(nn.Module):
     ) -> None:
         super().__init__()
         if init not in ("glorot", "gaussian"):
-            raise ValueError(f"init is 'glorot' or 'gaussian', not {init!r}")
+            raise ValueError(f"init must be 'glorot' or 'gaussian', not {init!r}")
         if lrn_alpha_convention is not None and not lrn:
             raise ValueError("lrn_alpha_convention does nothing without lrn")
         if init_std is not None and init != "gaussian":
@@ -151,7 +151,7 @@ class VGG(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Draw all weights again (Sect. 3.1); biases become 0."""
+        """Draw all weights again (Sect. 3.1) and set the biases to 0."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
@@ -180,7 +180,7 @@ class VGG(nn.Module):
             (N, num_classes, h, w) scores; at image_size 224, h is ``H // 32 - 6``.
 
         Raises:
-            ValueError: the image leaves fewer positions than one window of fc6.
+            ValueError: the image leaves fewer positions than fc6 covers.
         """
         layers = self.named_children()
         for name, layer in layers:
@@ -214,13 +214,13 @@ def initialise_from(model: VGG, trained_a: VGG) -> None:
     own = model.state_dict()
     misfits = [key for key in taken if key not in own or own[key].shape != taken[key].shape]
     if misfits:
-        raise ValueError(f"these of A do not fit this net: {', '.join(misfits)}")
+        raise ValueError(f"these weights of A do not fit this net: {', '.join(misfits)}")
     model.load_state_dict(taken, strict=False)
 
 
 @register("vgg_a")
 def vgg_a(num_classes: int = 1000, **knobs: Unpack[Knobs]) -> VGG:
-    """Net A, the shallowest, from which the others were started. Knobs: see `VGG`."""
+    """Net A, the shallowest, which initialised the others. Knobs: see `VGG`."""
     return VGG(STAGES["a"], num_classes, **knobs)
 
 

@@ -1,4 +1,4 @@
-"""The weights of a network in one safetensors file, which says what they are. No pickle."""
+"""A network's weights in one safetensors file that also says what they are. No pickle."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,15 +15,15 @@ from models.registry import create
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a file of weights is and how it came to be.
+    """What a weights file holds and where the weights come from.
 
     Attributes:
         network: its name for `models.create`.
         classes: names or synsets, in the order of the logits.
-        knobs: the other arguments of `models.create`, of types that JSON has; sequences are tuples.
-        recipe: hash of the recipe that trained it.
+        knobs: the other arguments of `models.create`, of JSON's types; sequences are tuples.
+        recipe: the hash of the recipe that trained it.
         protocol: how the error was measured, e.g. ``"val, 10 crops"``.
-        error_percent: by that protocol, e.g. ``{"top1": 40.7, "top5": 18.2}``.
+        error_percent: the errors measured by that protocol, e.g. ``{"top1": 40.7, "top5": 18.2}``.
     """
 
     network: str
@@ -35,7 +35,7 @@ class Provenance:
 
 
 def save_weights(model: nn.Module, path: Path, provenance: Provenance) -> None:
-    """Write the state of ``model`` to ``path``, whole or not at all.
+    """Write the state of ``model`` to ``path``, atomically.
 
     The metadata holds the fields of ``provenance``, each as JSON.
     """
@@ -46,11 +46,11 @@ def save_weights(model: nn.Module, path: Path, provenance: Provenance) -> None:
 
 
 def read_provenance(path: Path) -> Provenance:
-    """What the file says of itself, without reading the weights.
+    """What the file says it holds, without reading the weights.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is damaged, or not one that `save_weights` wrote.
+        ValueError: the file is damaged, or was not written by `save_weights`.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -58,15 +58,15 @@ def read_provenance(path: Path) -> Provenance:
         fields = {name: json.loads(value, object_hook=_tuples) for name, value in metadata.items()}
         return Provenance(**fields | {"classes": tuple(fields["classes"])})
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not a file of weights that says what it is") from error
+        raise ValueError(f"{path} is not a weights file that says what it holds") from error
 
 
 def load_weights(model: nn.Module, path: Path) -> Provenance:
-    """Load the state of the same network, every name and shape of it.
+    """Load the state of the same network; every name and shape must match.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is damaged, or its names or shapes are not those of ``model``.
+        ValueError: the file is damaged, or its names or shapes differ from those of ``model``.
     """
     provenance = read_provenance(path)
     try:
@@ -84,7 +84,7 @@ def load_network(path: Path) -> tuple[nn.Module, Provenance]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: as `load_weights`, or `models.create` does not know that network.
+        ValueError: as for `load_weights`, or `models.create` does not know that network.
     """
     provenance = read_provenance(path)
     model = create(provenance.network, len(provenance.classes), **provenance.knobs)

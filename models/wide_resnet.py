@@ -12,7 +12,7 @@ The ImageNet bottleneck nets, whose 3 x 3 convolutions are ``widen`` times as wi
     ================  ===========  ==============
 
 `wide_resnet50_2` is the paper's (szagoruyko/wide-residual-networks, pretrained/wide-resnet.lua);
-torchvision's of that name is the same function. The 2016 winner's slides name a "WRN-68-3" (one
+torchvision's net of that name is the same function. The 2016 winner's slides name a "WRN-68-3" (one
 review prints "WRN-68-2"), of which no definition was published: ours has the 22 bottleneck blocks
 that 68 layers allow, ResNet-50 with conv4_x lengthened as in every deeper ResNet.
 """
@@ -32,9 +32,9 @@ class Knobs(TypedDict, total=False):
 
     Attributes:
         pool: ``"padded"`` (the authors' Torch code) or ``"ceil"``.
-        zero_gamma: zero the last scale of each block at the start; not in the paper.
-        width: multiplier of all hidden channels, the wide ones too.
-        blocks: of conv2_x to conv5_x, instead of the depth's; fewer for small experiments.
+        zero_gamma: start each block's last scale at zero; not in the paper.
+        width: multiplier of all hidden channels, including the wide ones.
+        blocks: the blocks of conv2_x to conv5_x, instead of the depth's; fewer for small experiments.
     """
 
     pool: Pool

@@ -2,12 +2,12 @@
 arXiv:1311.2901 v3, ECCV 2014, Fig. 3.
 
 62,357,608 parameters; 1,168,032,896 multiply-adds for a crop of 224. Not the winner of 2013, which
-was Clarifai's unpublished ensemble, and not the net called ZF of the detection literature, which
-pads its layers otherwise and normalises within maps. torchvision and timm have neither.
+was Clarifai's unpublished ensemble, and not the net that the detection literature calls ZF, which
+pads its layers differently and normalises within maps. torchvision and timm have neither.
 
 Against AlexNet: a first kernel of 7x7 with stride 2, stride 2 in conv2, no columns, and contrast
 normalisation after the pool. Pools 1 and 2 round up, as the sizes 110-55-26-13-6 need. Input is RGB
-on the 0-255 scale minus the mean, at which a few filters of the first layer would outgrow the rest:
+on the 0-255 scale minus the mean, where a few filters of the first layer would outgrow the rest:
 after every step of the optimiser, `renormalise_filters` bounds them (§3).
 """
 
@@ -128,7 +128,7 @@ def renormalise_filters(model: nn.Module, largest_rms: float = LARGEST_RMS) -> N
 def renormalise_after_step(
     model: nn.Module, optimizer: Optimizer, largest_rms: float = LARGEST_RMS
 ) -> RemovableHandle:
-    """Make every step of ``optimizer`` end with `renormalise_filters`; the handle undoes it."""
+    """Make every step of ``optimizer`` end with `renormalise_filters`; removing the handle undoes it."""
 
     def hook(*_: Any) -> None:
         renormalise_filters(model, largest_rms)
@@ -161,10 +161,10 @@ def zfnet(
         remove: layers to leave out, of conv3, conv4, conv5, fc6 and fc7 (Table 3); pool5 stays.
         stem: kernel and stride of conv1; (11, 2) and (7, 4) separate the two changes that the paper
             made at once (§4.1), (3, 1) suits images of 64 px.
-        conv2_stride: of conv2.
+        conv2_stride: the stride of conv2.
         lrn: contrast normalisation after pools 1 and 2, with AlexNet's constants (not stated).
         dropout: probability of dropping an output of fc6 and fc7.
-        initial_std: standard deviation of a layer's first weights at its published number of inputs.
+        initial_std: standard deviation of a layer's initial weights at its published number of inputs.
         width: multiplies all hidden channel counts.
         image_size: side of the crop in pixels.
 

@@ -55,12 +55,12 @@ class Options:
         """
         if self.budget is None:
             return None
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", self.budget)
-        if found is None:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", self.budget)
+        if match is None:
             raise PipelineError(
                 f"--budget {self.budget} is not a duration", "write e.g. 90m, 2h or 3d"
             )
-        return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+        return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
 
 
 def check(options: Options) -> tuple[Paper, ...]:

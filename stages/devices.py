@@ -29,7 +29,7 @@ def peak(device: str) -> float:
         PipelineError: it is not known.
     """
     if device not in DEVICES:
-        raise PipelineError(f"no device {device!r} is known", f"use one of: {', '.join(DEVICES)}")
+        raise PipelineError(f"unknown device {device!r}", f"use one of: {', '.join(DEVICES)}")
     return DEVICES[device]
 
 

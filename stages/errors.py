@@ -1,20 +1,20 @@
-"""The one kind of error a user is meant to read: what is wrong, and what to do about it."""
+"""The kind of error that users are meant to read: what is wrong, and what to do about it."""
 
 import sys
 
 
 class PipelineError(Exception):
-    """A fault in the input or the surroundings, described in one sentence, with its fix.
+    """A problem with the input or the environment, in one sentence, with a fix.
 
     The command lines print it without a stack trace and exit with status 2.
 
     Attributes:
-        problem: what is wrong, one sentence.
+        problem: what is wrong, in one sentence.
         fix: what the user can do about it.
     """
 
     def __init__(self, problem: str, fix: str) -> None:
-        # Both go to Exception so that the error survives the way back from a Ray worker (pickling).
+        # Both go to Exception so that the error survives pickling on its way back from a Ray worker.
         super().__init__(problem, fix)
         self.problem = problem
         self.fix = fix

@@ -1,7 +1,7 @@
-"""The journal of a run: one JSON record a line, appended by the trainer, followed by whoever watches.
+"""The journal of a run: one JSON record per line, appended by the trainer, followed by its readers.
 
-It is the one road from a worker to the screen and to the tracking store, so training never waits for
-either, and neither loses a point: a reader that was away reads on where it stopped.
+It is the only path from a worker to the screen and the tracking store, so training never waits for either,
+and neither loses a point: a reader that was interrupted resumes where it stopped.
 """
 
 import json
@@ -20,11 +20,11 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         torn = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")
         self._file = path.open("a", buffering=1)
-        if torn:  # the writer before was killed in the middle of a line
+        if torn:  # the previous writer was killed in the middle of a line
             self._file.write("\n")
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        """Append one record, whole line at once."""
+        """Append one record, as a whole line at once."""
         self._file.write(
             json.dumps({"kind": kind, "step": step, "time": time.time(), **values}) + "\n"
         )
@@ -37,8 +37,8 @@ class Journal:
 class Follower:
     """Reads a journal while it grows.
 
-    A run that was killed repeats the steps since its last checkpoint, bit for bit; their records are
-    there twice, and the follower leaves the second ones out.
+    A run that was killed repeats the steps since its last checkpoint, bit for bit. Their records then occur
+    twice, and the follower skips the second ones.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,7 +47,7 @@ class Follower:
         self._last: dict[str, int] = {}
 
     def read(self) -> Iterator[Record]:
-        """The whole records that were appended since the last call, without repeats."""
+        """The complete records appended since the last call, without repeats."""
         if not self._path.is_file():
             return
         with self._path.open("rb") as file:
@@ -59,8 +59,8 @@ class Follower:
             try:
                 record: Record = json.loads(line)
             except ValueError:
-                continue  # a torn line; its record was written again after the resumption
-            # Every start is news, also one at a step that was reached before.
+                continue  # a torn line, whose record was written again after the run resumed
+            # Every start is reported, even at a step that was reached before.
             if record["kind"] == "start" or record["step"] > self._last.get(record["kind"], -1):
                 self._last[record["kind"]] = record["step"]
                 yield record

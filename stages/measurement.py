@@ -1,4 +1,4 @@
-"""What was measured and what was published: the two kinds of figure that the report compares.
+"""Measured and published figures, the two kinds that the report compares.
 
 Pure data, so that the tracking store, the papers' record and the report can share it.
 """
@@ -12,9 +12,8 @@ from typing import Literal, Protocol
 
 from stages.metrics import BENCHMARKS, IMAGENET, METRICS, Benchmark
 
-# The protocol of what a training measures of itself.
+# The protocol of the figures that a training measures itself.
 TRAINING = "training"
-SearchMetric = str
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a test of a network, or of an ensemble, came to.
+    """The result of testing a network or an ensemble.
 
     Attributes:
         protocol: how it was tested.
-        n: items that were asked about, each once.
-        figures: by metric.
+        n: the number of items that it was tested on, each once.
+        figures: the figures by metric.
     """
 
     protocol: str
@@ -41,13 +40,13 @@ class Evaluation:
     figures: Mapping[str, Interval]
 
     def to_json(self) -> str:
-        """The text of its file: one flat object."""
+        """The content of its file: one flat JSON object."""
         figures = {metric: asdict(figure) for metric, figure in self.figures.items()}
         return json.dumps({"protocol": self.protocol, "n": self.n, **figures}, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Evaluation":
-        """What `to_json` wrote."""
+        """Read what `to_json` wrote."""
         values = json.loads(text)
         protocol, n = values.pop("protocol"), values.pop("n")
         return cls(protocol, n, {metric: Interval(**value) for metric, value in values.items()})
@@ -55,28 +54,31 @@ class Evaluation:
 
 @dataclass(frozen=True, order=True, kw_only=True)
 class Measurement:
-    """One figure of one trained network, with everything that it must not travel without.
+    """One figure of one trained network, with everything that must accompany it.
 
     Attributes:
-        paper: key of the paper, e.g. ``"alexnet"``; `year` is the challenge's.
-        recipe: its name in the paper's file.
-        model: a name that `models.create` knows; several, joined by " + ", of an ensemble.
-        nets: networks averaged.
+        year: the year of the challenge.
+        paper: the key of the paper, e.g. ``"alexnet"``.
+        recipe: the recipe's name in the paper's file.
+        model: a name that `models.create` knows; for an ensemble, several joined by " + ".
+        nets: the number of networks averaged.
         profile: ``toy``, ``mini`` or ``paper``.
-        dataset: its name; `dataset_digest` is over its bytes.
-        benchmark: the benchmark that its figures would count for at full scale; "" for none.
-        num_classes: how many classes the network tells apart, which are those of the data set.
-        split: what the figure is of: ``val``; or ``train`` for what was seen while training, as augmented.
+        dataset: the data set's name.
+        dataset_digest: a hash of the data set's bytes.
+        num_classes: the number of classes, of the network and of the data set.
+        split: where it was measured: ``val``, or ``train`` for the augmented images during training.
         protocol: ``centre_crop``, ``ten_crop``, ...; ``training`` for the split ``train``.
-        recipe_id: hash of the recipe, which does not include the seed.
-        run_name: the run in the tracking store; `url` is its page, or "" where there is none.
-        code_version: git revision.
-        finished_at: ISO 8601.
-        metric: of what `value` is the figure.
+        recipe_id: a hash of the recipe, without the seed.
+        metric: what `value` measures, a key of `METRICS`.
         value: the figure, in the metric's unit.
-        ci_low: lower end of the 95 % interval; `ci_high` is the upper.
-        n: images tested on.
+        ci_low: the lower end of the 95 % interval; `ci_high` is the upper end.
+        n: the number of images.
+        run_name: the run in the tracking store.
+        code_version: the git revision.
+        finished_at: ISO 8601.
+        url: the run's page, or "" if there is none.
         deviations: departures from the published recipe.
+        benchmark: the benchmark that the figure would count for at full scale; "" for none.
     """
 
     year: int
@@ -107,18 +109,18 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Published:
-    """What a paper says of one test of one net, or of several together, as it can stand beside a run's.
+    """A paper's figures for one test of one net, or of several together, to compare with a run's.
 
     Attributes:
         described: the net or nets, in the paper's words.
-        protocol: how it was tested: a protocol of the task's, or words where we have none.
-        figures: by metric, as printed.
+        protocol: how it was tested: one of the task's protocols, or words if none matches.
+        figures: the figures by metric, as printed.
         benchmark: what it was tested on.
-        nets: networks averaged.
+        nets: the number of networks averaged.
         extra_data: whether images outside the year's training set were used.
-        recipe: name of the recipe in the same paper whose run this is the figure of; "" for none.
-        logged: whether it is not printed in the paper, but in its authors' logs or the notes of the nets
-            that they released.
+        recipe: the name of the paper's recipe that trains this net; "" for none.
+        logged: whether it comes from the authors' logs or the notes on the nets that they released, rather
+            than from the paper.
         source: section, table or file.
     """
 
@@ -151,7 +153,7 @@ def published(
     logged: bool = False,
     **figures: float | None,
 ) -> Published:
-    """A row of a paper's figures, with the metrics as keywords; one that is None was not printed."""
+    """A row of a paper's figures, with the metrics as keywords; None means not printed."""
     return Published(
         described,
         protocol,
@@ -166,27 +168,27 @@ def published(
 
 
 class Publication(Protocol):
-    """What `reproductions` reads of a paper; `stages.paper.Paper`, which knows this module, is one."""
+    """The part of a paper that `reproductions` reads; `stages.paper.Paper` imports this module."""
 
     @property
     def name(self) -> str:
-        """The key of the paper, as in `Measurement.paper`."""
+        """The paper's key, as in `Measurement.paper`."""
 
     @property
     def published(self) -> tuple[Published, ...]:
-        """What it published, to stand beside its runs."""
+        """The paper's figures, to compare with its runs."""
 
 
 @dataclass(frozen=True)
 class SingleModelResult:
-    """What the record's source says of one network of the entry.
+    """What the record's source says about one network of an entry.
 
     Attributes:
-        error_top1: percent, as printed; "" where it was not printed.
-        error_top5: the same for the first five answers.
+        error_top1: in percent, as printed; "" if it was not printed.
+        error_top5: the same for the top-5 error.
         described: network, crops and split in the record's words.
         split: ``val`` or ``test``.
-        protocol: the same protocol of ours, or "" where we have none.
+        protocol: our name of that protocol, or "" if we have none.
     """
 
     error_top1: str
@@ -201,23 +203,24 @@ class PublishedResult:
     """One row of the official record: a challenge entry, a paper's later figure, or a human's.
 
     Attributes:
-        year: of the challenge.
-        role: ``winner``, ``winner_provided_data`` (where the winner itself used outside data),
-            ``runner_up``, ``notable``, ``post_challenge`` or ``human``.
-        team: the team as published, shortened.
-        method: its method as published, shortened.
-        family: key of the paper, e.g. ``"alexnet"``; `model` is the network a run of it trains.
-        built_of: the family as the picture names it, e.g. ``"Inception"``.
+        year: the year of the challenge.
+        role: ``winner``, ``winner_provided_data`` (the best without outside data, where the winner used
+            some), ``runner_up``, ``notable``, ``post_challenge`` or ``human``.
+        team: the team's name as published, shortened.
+        method: the method as published, shortened.
+        family: the key of the paper, e.g. ``"alexnet"``.
+        built_of: the family's name in the picture, e.g. ``"Inception"``.
+        model: the network that a run of the paper trains.
         error_top5: percent on the test set, as printed: text, so that nothing rounds it again.
-        nets: networks averaged; words where they were never counted, "" where there are none.
-        extra_data: used images outside the year's training set.
-        eval_set: identity of the test set; those of 2010, 2011 and 2012-2017 are three.
-        images: images in `eval_set`.
+        nets: the number of networks averaged; words if it was not published, "" if there are none.
+        extra_data: whether images outside the year's training set were used.
+        eval_set: the test set; 2010, 2011 and 2012-2017 have three different ones.
+        images: the number of images in `eval_set`.
         single: what the same source printed for one network.
-        headline: drawn in the timeline.
+        headline: whether the timeline's picture shows it.
         status: ``verified`` (read on the organisers' page), ``verified-2nd`` (read in a paper or a
-            transcription) or what of it is from memory.
-        source: where.
+            transcription), or what part of it is from memory.
+        source: where it was published.
     """
 
     year: int
@@ -240,7 +243,7 @@ class PublishedResult:
 
 @dataclass(frozen=True)
 class Estimate(Interval):
-    """A figure with its 95 % interval; or, of several seeds, their mean with their range."""
+    """A figure with its 95 % interval or, for several seeds, their mean with their range."""
 
     seeds: int
 
@@ -250,7 +253,7 @@ class Reproduction:
     """One recipe on one data set under one protocol: the measurements of all its seeds.
 
     Attributes:
-        published: all that its paper published.
+        published: all figures that its paper published.
     """
 
     measurements: tuple[Measurement, ...]
@@ -258,20 +261,20 @@ class Reproduction:
 
     @property
     def any(self) -> Measurement:
-        """One of the measurements, to read from it what they have in common."""
+        """Any one of the measurements, for what they have in common."""
         return self.measurements[0]
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """What was measured, in the order of `METRICS`."""
+        """The metrics that were measured, in the order of `METRICS`."""
         return tuple(name for name in METRICS if self.of(name))
 
     def of(self, metric: str) -> tuple[Measurement, ...]:
-        """The measurements of ``metric``, one a seed."""
+        """The measurements of ``metric``, one per seed."""
         return tuple(m for m in self.measurements if m.metric == metric)
 
     def estimate(self, metric: str) -> Estimate | None:
-        """The figure to show; None where ``metric`` was not measured."""
+        """The figure to show; None if ``metric`` was not measured."""
         measured = self.of(metric)
         if not measured:
             return None
@@ -282,39 +285,39 @@ class Reproduction:
 
     @property
     def benchmark(self) -> Benchmark | None:
-        """What the figures would count for at full scale."""
+        """The benchmark that the figures would count for at full scale."""
         return BENCHMARKS.get(self.any.benchmark)
 
     @property
     def not_comparable(self) -> str:
-        """Why this may not stand beside the published figures; "" where it may.
+        """Why this is not comparable to the published figures; "" if it is.
 
-        A figure counts for a benchmark if it is one of the published scale, over all of the benchmark's
-        classes and each of its items.
+        A figure counts for a benchmark if it was measured at the published scale, over all of the
+        benchmark's classes and items.
         """
-        one, benchmark = self.any, self.benchmark
+        m, benchmark = self.any, self.benchmark
         if benchmark is None:
-            return f"no figure was published of {one.dataset}"
+            return f"no figures were published for {m.dataset}"
         reasons = []
-        if one.profile != "paper":
-            reasons.append(f"profile {one.profile}, not the published scale")
-        if one.num_classes != benchmark.classes:
-            reasons.append(f"{one.num_classes} classes, not {benchmark.classes}")
-        if one.n != benchmark.items:
-            reasons.append(f"{one.n:,} images, not {benchmark.items:,}")
-        if one.split != "val":
-            reasons.append(f"split {one.split}, not val")
+        if m.profile != "paper":
+            reasons.append(f"profile {m.profile}, not the published scale")
+        if m.num_classes != benchmark.classes:
+            reasons.append(f"{m.num_classes} classes, not {benchmark.classes}")
+        if m.n != benchmark.items:
+            reasons.append(f"{m.n:,} images, not {benchmark.items:,}")
+        if m.split != "val":
+            reasons.append(f"split {m.split}, not val")
         return "; ".join(reasons)
 
     @property
     def counterparts(self) -> tuple[Published, ...]:
-        """What was published of the same recipe by the same protocol, of as many nets, on the same benchmark.
+        """The published figures for the same recipe, protocol, number of nets and benchmark.
 
-        What the paper prints comes before what its authors logged. Figures of networks that saw outside
-        data do not count.
+        What the paper prints comes before what its authors logged. Figures of networks that were trained on
+        outside data do not count.
         """
-        one = self.any
-        same = (one.recipe, one.protocol, one.nets, one.benchmark, False)
+        m = self.any
+        same = (m.recipe, m.protocol, m.nets, m.benchmark, False)
         matching = [
             figure
             for figure in self.published
@@ -329,15 +332,15 @@ def reproductions(
 ) -> tuple[Reproduction, ...]:
     """Group `measurements` over their seeds, in an order that does not depend on theirs.
 
-    Of two measurements of the same seed the later counts, so that no seed weighs double.
+    If two measurements have the same seed, the later counts, so that no seed counts twice.
     """
     groups: dict[tuple[object, ...], dict[tuple[int, str], Measurement]] = defaultdict(dict)
     by_time = sorted(measurements, key=lambda m: (m.finished_at, m))
     for m in by_time:
-        setting = (m.year, m.paper, m.recipe, m.model, m.profile, m.dataset, m.dataset_digest)
+        training = (m.year, m.paper, m.recipe, m.model, m.profile, m.dataset, m.dataset_digest)
         test = (m.num_classes, m.split, m.n, m.protocol, m.recipe_id, m.benchmark)
-        groups[setting + test][m.seed, m.metric] = m
+        groups[training + test][m.seed, m.metric] = m
     published = {paper.name: paper.published for paper in papers}
-    of_setting = (tuple(sorted(group.values())) for group in groups.values())
-    grouped = (Reproduction(same, published.get(same[0].paper, ())) for same in of_setting)
+    over_seeds = (tuple(sorted(group.values())) for group in groups.values())
+    grouped = (Reproduction(group, published.get(group[0].paper, ())) for group in over_seeds)
     return tuple(sorted(grouped, key=lambda r: r.measurements))

@@ -1,9 +1,10 @@
-"""What figures there are, and where they are comparable: two tables.
+"""The metrics, and the benchmarks on which they are comparable: two tables.
 
-Pure data, so that a test, the tracking store, the claims, the ledger and the report read the same rows. A
-task that measures something new adds its rows here, and the rest follows from them.
+Pure data, so that tests, the tracking store, the claims, the ledger and the report read the same rows. A
+task that measures something new adds its rows here; everything else follows from them.
 """
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
@@ -16,16 +17,16 @@ class Metric:
     Attributes:
         name: its key in files and in the tracking store.
         words: what people call it, e.g. ``"top-5 error"``.
-        head: the same in the head of a column, e.g. ``"top-5"``.
-        quantity: what is measured, without the variant: ``"error"``.
+        head: the same as a column's header, e.g. ``"top-5"``.
+        quantity: what is measured, without the variant, e.g. ``"error"``.
         unit: ``%``, or a word such as ``epochs``.
-        better: whether a lower or a higher figure is the better one.
-        split: ``val`` where a test measures it, ``train`` where the training itself does.
-        per_item: whether it is the share of items that were answered wrongly or rightly, so that two
-            networks can be compared item by item.
-        step: the smallest difference of two figures where it is not one item's; 0 where there is none.
-        top: of an error, how many answers count; 0 elsewhere.
-        searched_by: the metric by which a search chooses learning rates for it; "" for itself.
+        better: whether lower or higher figures are better.
+        split: ``val`` if a test measures it, ``train`` if the training itself does.
+        per_item: whether it is the share of items that were wrong or correct, so that two networks can be
+            compared item by item.
+        step: the smallest difference between two figures, if it is not one item's; 0 if there is none.
+        top: for an error, how many predictions count; 0 for other metrics.
+        searched_by: the metric by which a search selects learning rates for this one; "" for itself.
     """
 
     name: str
@@ -42,25 +43,30 @@ class Metric:
 
     @property
     def sign(self) -> int:
-        """What turns figure(without) - figure(with it) into a gain: 1, or -1 where higher is better."""
+        """The factor that makes figure(without) - figure(with it) a gain: 1, or -1 if higher is better."""
         return 1 if self.better == "lower" else -1
 
     @property
+    def worst(self) -> float:
+        """A figure that every other one is better than."""
+        return self.sign * math.inf
+
+    @property
     def difference(self) -> str:
-        """The unit of a difference of two figures, in words."""
+        """The unit of a difference between two figures, in words."""
         return f"points of {self.quantity}" if self.unit == "%" else self.unit
 
     @property
     def gain(self) -> str:
-        """The words for an effect, which is positive where the thing claimed helps."""
+        """An effect in words; it is positive where the thing claimed helps."""
         return f"{self.difference} {'saved' if self.better == 'lower' else 'gained'}"
 
     def resolution(self, n: int) -> float:
-        """The smallest difference of two figures of ``n`` items."""
+        """The smallest difference between two figures for ``n`` items."""
         return 100 / n if self.per_item else self.step
 
     def chance(self, num_classes: int) -> float | None:
-        """The error of guessing, in percent, with as many items of each class; None of other metrics."""
+        """The error of guessing, in percent, with equally many items per class; None for other metrics."""
         return max(0.0, 100 * (1 - self.top / num_classes)) if self.top else None
 
 
@@ -79,9 +85,9 @@ METRICS = _table(
         top=5,
         searched_by="error_top1",
     ),
-    # The running error of the training's last epoch, on images as they were augmented.
+    # The running error over the last epoch of the training, on augmented images.
     Metric("train_error_top1", "training error", "training", "training error", split="train"),
-    # All epochs of the run where the error never is that low, which can only understate a difference.
+    # All epochs of the run if the error never gets that low, which can only understate a difference.
     # Krizhevsky 2012, Fig. 1: rates were "chosen independently to make training as fast as possible".
     Metric(
         "epochs_to_train_error_25",
@@ -103,11 +109,11 @@ class Benchmark:
     Attributes:
         name: its key.
         words: what people call it.
-        data: the role of the data set whose validation split it is (see `stages.recipe.Recipe`); "" where
-            its labels were never released, so that no run can be tested on it.
-        classes: how many there are.
-        items: how many there are in the split.
-        class_names: keys of the classes; empty where their number must do.
+        data: the role of the data set whose validation split it is (see `stages.recipe.Recipe`); "" if its
+            labels were never released, so that no run can be tested on it.
+        classes: the number of classes.
+        items: the number of items in the split.
+        class_names: the keys of the classes; empty if only their number is checked.
     """
 
     name: str
@@ -140,12 +146,12 @@ BENCHMARKS = {
 
 
 def benchmark_of(data: str, class_names: Collection[str]) -> str:
-    """The benchmark that a recipe's figures would count for; "" where there is none.
+    """The benchmark that a recipe's figures would count for; "" if there is none.
 
     Args:
         data: the role of the recipe's data set.
-        class_names: keys of the data set's classes. A part of a benchmark's classes is nearest to it; what
-            that lacks is said where figures are compared.
+        class_names: the keys of the data set's classes. A subset of a benchmark's classes counts as that
+            benchmark; the comparison of figures says what is missing.
     """
     for benchmark in BENCHMARKS.values():
         if benchmark.data == data:

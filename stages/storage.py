@@ -98,17 +98,17 @@ class Folder:
                 top = self.path / self._checked(under)
                 if not top.is_dir():
                     return ()
-                found = [(entry.name, entry.is_dir()) for entry in os.scandir(top)]
+                entries = [(entry.name, entry.is_dir()) for entry in os.scandir(top)]
             else:
                 filesystem, root = self._open()
                 selector = pafs.FileSelector(
                     _join(root, self._checked(under)), allow_not_found=True
                 )
-                found = [
+                entries = [
                     (info.base_name, info.type == pafs.FileType.Directory)
                     for info in filesystem.get_file_info(selector)
                 ]
-        return tuple(sorted(n + "/" * is_dir for n, is_dir in found if not n.startswith(".")))
+        return tuple(sorted(n + "/" * is_dir for n, is_dir in entries if not n.startswith(".")))
 
     def list(self, under: str = "") -> dict[str, int]:
         """Size in bytes of every file below a sub-folder, by name, in sorted order.

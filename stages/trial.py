@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from stages.evaluate import evaluate_part, read_evaluation, score
 from stages.job import OnEpoch, TrainingStopped, TrainJob
 from stages.journal import Follower
-from stages.measurement import SearchMetric
 from stages.metrics import METRICS
 from stages.tasks.task import Net
 from stages.train import train
@@ -68,7 +67,7 @@ def evaluate_trial(trial: Trial, device: torch.device | None) -> None:
         score(job.recipe, [predictions], job.dataset, protocol, job.folder)
 
 
-def run_search(job: TrainJob, metric: SearchMetric, report: Callable[[int, float], None]) -> None:
+def run_search(job: TrainJob, metric: str, report: Callable[[int, float], None]) -> None:
     """Train one job of a search.
 
     A rate at which the network never starts, or diverges, ends without a further report: that is an answer,
@@ -76,9 +75,10 @@ def run_search(job: TrainJob, metric: SearchMetric, report: Callable[[int, float
 
     Args:
         job: what to train.
-        metric: what should be low. Of a training error the mean over the epochs is reported, which is lowest
-            for the fastest: where networks can learn their images by heart, all of them end with 0.
-        report: called after each epoch with its number from 1 and the metric, percent.
+        metric: the name of the figure that is searched by. For a training error the mean over the epochs is
+            reported, which is lowest for the fastest: where networks can memorise their images, all of
+            them end with 0.
+        report: called after each epoch with its number from 1 and the figure.
     """
     # A search that was killed goes on in the middle: what went before is in the journal alone.
     journal = Follower(job.folder.journal)

@@ -1,1 +1,1 @@
-"""What several networks are made of."""
+"""Parts that several networks share."""

@@ -1,4 +1,4 @@
-"""Layers of the early networks that PyTorch lacks or is slow at.
+"""Layers of the early networks that PyTorch lacks or computes slowly.
 
 `LocalResponseNorm` and `WithinMapNorm` are one computation: with W the sum over a window (of
 neighbouring channels, or of neighbouring pixels of one map) and d = k + a W(x²),
@@ -7,7 +7,7 @@ neighbouring channels, or of neighbouring pixels of one map) and d = k + a W(x²
     backward   dx = g d^-β - 2 a β x W(g x d^(-β-1))
 
 `_ResponseNorm` writes that backward by hand, keeps nothing but its input, and takes the batch in
-pieces that stay in the CPU's cache, because the plain form spends its time on moving memory.
+pieces that stay in the CPU's cache, because the plain form spends its time moving memory.
 """
 
 from collections.abc import Sequence
@@ -19,15 +19,15 @@ from torch import Tensor, nn
 
 AlphaConvention = Literal["divided", "paper"]
 
-_PIECE = 2**18  # elements that go through a CPU's cache together: 1 MiB of float32
+_PIECE = 2**18  # elements processed at once, to fit a CPU's cache: 1 MiB of float32
 
 
 class _Windows:
     """Sums over windows of ``size`` along ``dims``, cut off at the edges, for pieces of a batch.
 
-    The values stand in a buffer that is padded along ``dims``. The sums are then ``size - 1``
-    additions of the flat buffer to itself, shifted: contiguous in every memory format, and no edge
-    is a special case.
+    The values lie in a buffer that is padded along ``dims``. The sums are then ``size - 1``
+    additions of the flat buffer to shifted copies of itself: contiguous in every memory format, with
+    no special case at the edges.
     """
 
     def __init__(self, x: Tensor, dims: tuple[int, ...], size: int, padding: float) -> None:
@@ -48,7 +48,7 @@ class _Windows:
         return view
 
     def sums(self, piece: Tensor) -> Tensor:
-        """One flat sum for each window start in the buffer; `at` picks those of ``piece``."""
+        """One flat sum for each window start in the buffer; `at` selects those of ``piece``."""
         total = self.buffer[: len(piece)].flatten()
         for dim in self.dims:
             stride = self.buffer.stride(dim)
@@ -136,7 +136,7 @@ def _response_norm(
 ) -> Tensor:
     if not torch.compiler.is_compiling():
         return _ResponseNorm.apply(x, dims, size, scale, beta, k)
-    # A compiler does by itself what _ResponseNorm does by hand, if it sees the bare formula.
+    # Given the bare formula, a compiler does by itself what _ResponseNorm does by hand.
     exact = x.to(torch.promote_types(x.dtype, torch.float32))
     total = exact.square()
     for dim in dims:
@@ -150,20 +150,20 @@ class LocalResponseNorm(nn.Module):
     """Normalisation across neighbouring channels at one pixel (AlexNet §3.3).
 
     b_i = a_i / (k + α Σ a_j²)^β, the sum over the ``size`` channels around i, cut off at the first
-    and last channel of the group. The same function and gradients as `torch.nn.LocalResponseNorm`
-    in several times less time and memory; half-precision input is summed in float32. Accepts
-    (N, C, *) in any of the memory formats and keeps it. Cannot be differentiated twice.
+    and last channel of the group. The same function and gradients as `torch.nn.LocalResponseNorm`,
+    several times faster and in a fraction of the memory; half-precision input is summed in float32.
+    Accepts (N, C, *) in any memory format and keeps the format. Cannot be differentiated twice.
 
     Args:
         size: channels in a window; odd, 3 or more.
         alpha, beta, k: the constants, by default AlexNet's.
-        groups: the channels are normalised in so many separate groups (AlexNet's authors' code
-            normalises inside each GPU's half).
+        groups: the number of groups of channels that are normalised separately (AlexNet's authors'
+            code normalises inside each GPU's half).
         alpha_convention: ``"divided"`` uses α / size, as the authors' code, PyTorch and Caffe do;
-            ``"paper"`` uses α as the formula stands.
+            ``"paper"`` uses α as in the formula.
 
     Raises:
-        ValueError: an even or too small ``size``.
+        ValueError: ``size`` is even or too small.
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class WithinMapNorm(nn.Module):
     (N, C, H, W). Cannot be differentiated twice.
 
     Raises:
-        ValueError: an even or too small ``size``.
+        ValueError: ``size`` is even or too small.
     """
 
     def __init__(
@@ -231,17 +231,19 @@ class WithinMapNorm(nn.Module):
 
 def _check_window(size: int) -> None:
     if size < 3 or size % 2 == 0:
-        raise ValueError(f"a window of {size} has no neighbours on both sides: take 3, 5, 7, ...")
+        raise ValueError(
+            f"a window of {size} has no centre with neighbours on both sides: use 3, 5, 7, ..."
+        )
 
 
 class CeilConv2d(nn.Conv2d):
-    """An unpadded convolution whose output size is rounded up, as cuda-convnet's.
+    """An unpadded convolution whose output size is rounded up, as in cuda-convnet.
 
     The last row and column of windows hang over the right and bottom edge and read zeros there.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, C', H', W') with H' = 1 + ceil((H - kernel) / stride)."""
+        """(N, C, H, W) to (N, C', H', W'), where H' is 1 + ceil((H - kernel) / stride), and so W'."""
         bottom, right = (
             (kernel - side) % stride
             for side, kernel, stride in zip(x.shape[2:], self.kernel_size, self.stride, strict=True)
@@ -271,7 +273,7 @@ class GroupedLinear(nn.Module):
 
 
 def scaled(channels: int, width: float) -> int:
-    """``channels`` times ``width``, as a multiple of 8 (which every group count here divides)."""
+    """``channels`` times ``width``, as a multiple of 8 (which all group counts here divide)."""
     return max(8, 8 * round(channels * width / 8))
 
 
@@ -286,10 +288,10 @@ class Window(NamedTuple):
 
 
 def map_sides(image_size: int, chain: Sequence[Window]) -> dict[str, int]:
-    """The side of the square maps behind each window of a chain, by name.
+    """The side of the square maps after each window of a chain, by name.
 
     Raises:
-        ValueError: a window is larger than the maps that it gets; the message has the smallest
+        ValueError: a window is larger than the maps it reads; the message gives the smallest
             ``image_size`` that works.
     """
     sides, side = {}, image_size

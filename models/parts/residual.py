@@ -1,4 +1,4 @@
-"""The blocks that residual networks are made of, from ResNet (arXiv:1512.03385) to SENet."""
+"""The building blocks of residual networks, from ResNet (arXiv:1512.03385) to SENet."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -18,7 +18,7 @@ MakeUnit = Callable[[int, int, int], "Unit"]
 def conv(
     in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
 ) -> nn.Conv2d:
-    """A convolution that keeps the map's size (up to its stride); its bias is batch norm's beta."""
+    """A convolution that keeps the map's size (up to its stride); batch norm's beta serves as its bias."""
     return nn.Conv2d(
         in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
     )
@@ -27,7 +27,7 @@ def conv(
 def max_pool(pool: Pool) -> nn.MaxPool2d:
     """The 3 x 3 stride 2 pool: Caffe's, unpadded and ceiled, or Torch's with one pixel of padding.
 
-    Both halve 112 to 56; the windows of the one are a pixel to the right and below the other's.
+    Both halve 112 to 56; Caffe's windows lie one pixel to the right of and below Torch's.
     """
     if pool not in ("ceil", "padded"):
         raise ValueError(f"pool must be 'ceil' or 'padded', not {pool!r}")
@@ -62,8 +62,8 @@ def make_shortcut(
             identity. C: projection everywhere. None: no shortcut.
         in_channels: channels of the block's input.
         out_channels: channels of its output.
-        stride: of the block.
-        kernel: of the projection.
+        stride: the block's stride.
+        kernel: the projection's kernel.
     """
     if option not in ("A", "B", "C", None):
         raise ValueError(f"shortcut must be 'A', 'B', 'C' or None, not {option!r}")
@@ -79,7 +79,7 @@ def make_shortcut(
 
 
 class Unit(nn.Module):
-    """What a stage is made of; the next unit needs to know its number of output channels."""
+    """One unit of a stage; the next one needs to know its number of output channels."""
 
     out_channels: int
 
@@ -137,13 +137,13 @@ class Bottleneck(Block):
     Args:
         in_channels: channels of the input.
         planes: a quarter of the output's channels.
-        stride: of the block.
+        stride: the block's stride.
         reduce: output channels of the first 1 x 1; None for ``planes``.
         middle: output channels of the 3 x 3; None for ``reduce``.
-        groups: of the 3 x 3.
+        groups: the groups of the 3 x 3.
         shortcut: option A, B or C, or None.
-        stride_in: which convolution has the stride: the first 1 x 1 (paper's release) or the 3 x 3.
-        projection: kernel of a projection shortcut with stride.
+        stride_in: which convolution has the stride: the first 1 x 1 (the authors' release) or the 3 x 3.
+        projection: the kernel of a projection shortcut with stride.
     """
 
     def __init__(
@@ -202,9 +202,9 @@ def make_stage(
     """``count`` units, the first with the stride, and their number of output channels."""
     units = nn.Sequential()
     for index in range(count):
-        made = unit(in_channels, planes, stride if index == 0 else 1)
-        units.append(made)
-        in_channels = made.out_channels
+        block = unit(in_channels, planes, stride if index == 0 else 1)
+        units.append(block)
+        in_channels = block.out_channels
     return units, in_channels
 
 
@@ -215,12 +215,12 @@ def initialise(
     zero_gamma: bool = False,
     mode: Literal["fan_in", "fan_out"] = "fan_out",
 ) -> None:
-    """He normal convolutions, batch norms at 1 and 0, and fb.resnet.torch's linear layer.
+    """Initialise convolutions as He et al., batch norms at 1 and 0, linear layers as fb.resnet.torch.
 
     Args:
-        model: whose modules to initialise.
-        generator: source of the random numbers, None for torch's global one.
-        zero_gamma: start every block as its shortcut, by a zero scale in its last batch norm.
+        model: the network to initialise.
+        generator: source of the random numbers; None for torch's global one.
+        zero_gamma: start every block as its shortcut, with a zero scale in its last batch norm.
         mode: the n of std = sqrt(2 / n): kernel area times input or output channels.
     """
     for module in model.modules():

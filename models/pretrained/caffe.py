@@ -1,4 +1,4 @@
-"""The networks that were released as Caffe weights, and how their layers become ours.
+"""The networks that were released as Caffe weights, and how their layers map to ours.
 
 Where Caffe's networks differ from ours as modules, not as functions, the weights are changed:
 
@@ -30,7 +30,7 @@ ChannelOrder = Literal["BGR", "RGB"]
 
 
 def _same(name: str) -> str:
-    """Of AlexNet, CaffeNet and VGG, whose layers we name as their authors did."""
+    """For AlexNet, CaffeNet and VGG, whose layers we name as their authors did."""
     return name
 
 
@@ -53,7 +53,7 @@ def _googlenet(name: str) -> str:
 
 
 def _resnet(name: str) -> str:
-    """Units of a stage are a, b, c, ..., or, from ResNet-101 on, a, b1, b2, ..."""
+    """Units of a stage are called a, b, c, ..., or, from ResNet-101 on, a, b1, b2, ..."""
     if unit := re.fullmatch(r"(res|bn|scale)(\d)([a-z])(\d*)_branch(1|2[abc])", name):
         kind, stage, letter, number, branch = unit.groups()
         index = int(number) if number else ord(letter) - ord("a")
@@ -66,7 +66,7 @@ def _resnet(name: str) -> str:
 
 
 def _senet(name: str) -> str:
-    """Batch normalisation is called after its convolution: ``.../bn`` and ``.../bn/scale``."""
+    """Batch normalisation is named after its convolution: ``.../bn`` and ``.../bn/scale``."""
     convolution = re.sub(r"/bn(/scale)?$", "", name)
     normalised = convolution != name
     if unit := re.fullmatch(r"conv(\d)_(\d+)_(3x3|1x1_\w+)", convolution):
@@ -92,16 +92,16 @@ def _senet(name: str) -> str:
 
 @dataclass(frozen=True)
 class Release:
-    """Weights that were published for Caffe, and the network of ours that is their function.
+    """Weights that were published for Caffe, and the network of ours that computes the same function.
 
     Attributes:
         network: its name for `models.create`.
-        module: from the name of a Caffe layer to that of our module.
+        module: maps the name of a Caffe layer to that of our module.
         classifier: our last layer.
-        mean_rgb: what is subtracted, on the 0-255 scale; nothing is divided.
-        knobs: of `models.create`.
-        order: layers without weights whose order tells the network from its twin.
-        notes: what is not visible in the weights.
+        mean_rgb: the mean to subtract, on the 0-255 scale; there is no division.
+        knobs: arguments for `models.create`.
+        order: layers without weights whose order distinguishes the network from its twin.
+        notes: what the weights do not show.
     """
 
     network: str
@@ -114,7 +114,7 @@ class Release:
 
 
 _BVLC = {"preset": "paper", "lrn_alpha_convention": "divided", "lrn_k": 1.0, "image_size": 227}
-_MEAN_IMAGE = "trained with a mean image, see `read_mean_image`; mean_rgb is its mean"
+_MEAN_IMAGE = "trained with a mean image, see `read_mean_image`; mean_rgb is its average"
 _BVLC_NOTES = ("LRN over all channels with k = 1 and alpha / 5; crops of 227", _MEAN_IMAGE)
 _BVLC_MEAN = 122.67891434, 116.66876762, 104.00698793  # of imagenet_mean.binaryproto
 _VGG_MEAN = 123.68, 116.779, 103.939
@@ -183,15 +183,15 @@ class Match(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """What came of a file; ``str`` of it lists every layer.
+    """How a file was loaded; ``str()`` lists every layer.
 
     Attributes:
         network: its name for `models.create`.
         num_classes: length of the logits.
         knobs: the other arguments of `models.create`.
-        preprocessing: of the images.
+        preprocessing: how to prepare the images.
         matches: one for each layer with weights.
-        notes: what is not visible in the weights.
+        notes: what the weights do not show.
     """
 
     network: str
@@ -211,33 +211,34 @@ def load_caffemodel(
 ) -> tuple[nn.Module, Report]:
     """Build a network with the weights of a file, for as many classes as its classifier has.
 
-    Strict: every weight of ours comes from the file and every weight of the file has its place; the
-    geometry and order of layers that the file states are compared too.
+    Strict: every weight of ours comes from the file, and every weight in the file is used; the
+    layers' geometry and order, as far as the file states them, are checked too.
 
     Args:
         path: a ``.caffemodel``.
         network: a key of `RELEASES`.
-        channel_order: of the images that the file was trained on; all of `RELEASES` took BGR.
-        **knobs: of `models.create`, where a file of one's own differs from the release.
+        channel_order: the order of the channels in training; all of `RELEASES` took BGR.
+        **knobs: arguments for `models.create`, where your own file differs from the release.
 
     Returns:
         The network, in evaluation mode, for RGB images, and what went where.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: no such network, a damaged file, or one that does not fit: with all differences.
+        FileNotFoundError: there is no such file.
+        ValueError: there is no such network, or the file is damaged or does not fit; the message lists
+            all differences.
     """
     check_choice("channel_order", channel_order, ChannelOrder)
     if network not in RELEASES:
         near = get_close_matches(network, RELEASES) or sorted(RELEASES)
-        raise ValueError(f"no Caffe release is called {network!r}; one of {', '.join(near)}?")
+        raise ValueError(f"no Caffe release is called {network!r}; did you mean {', '.join(near)}?")
     release = RELEASES[network]
     layers = read_caffemodel(path)
     learned = [layer for layer in layers if layer.blobs]
     modules = {release.module(layer.name): layer for layer in learned}
     if release.classifier not in modules:
         listed = ", ".join(layer.name for layer in learned)
-        raise ValueError(f"{path} is no {network}: it has no classifier among {listed}")
+        raise ValueError(f"{path} is not {network}: there is no classifier among {listed}")
     num_classes = modules[release.classifier].blobs[-1].numel()
     knobs = dict(release.knobs) | knobs
     if network == "googlenet" and "aux1.classifier" not in modules:
@@ -247,7 +248,7 @@ def load_caffemodel(
     state, matches, problems = _match(model, learned, release.module, channel_order == "BGR")
     stated = tuple(layer.name for layer in layers if layer.name in release.order)
     if len(stated) == len(release.order) and stated != release.order:
-        problems.append(f"{network} has {' before '.join(release.order)}, the file has not")
+        problems.append(f"{network} has {' before '.join(release.order)}; the file does not")
     report = Report(
         release.network,
         num_classes,
@@ -257,7 +258,7 @@ def load_caffemodel(
         release.notes,
     )
     if problems:
-        raise ValueError("\n  ".join([f"{path} is no {network}:", *problems, f"tried: {report}"]))
+        raise ValueError("\n  ".join([f"{path} is not {network}:", *problems, f"tried: {report}"]))
     model.load_state_dict(state, assign=True)
     return model, report
 
@@ -293,7 +294,7 @@ def _match(
                 continue
             into.append(key)
             if key in target:
-                problems.append(f"{layer.name}: {key} has come from another layer already")
+                problems.append(f"{layer.name}: {key} already comes from another layer")
             if _significant(value) != _significant(expected[key]):
                 shapes = f"{tuple(value.shape)} does not fit {tuple(expected[key].shape)}"
                 problems.append(f"{layer.name}: {shapes} of {key}")
@@ -317,7 +318,7 @@ def _match(
 
 
 def _significant(value: Tensor) -> tuple[int, ...]:
-    """The shape without ones, of which Caffe's legacy shapes have more than ours."""
+    """The shape without its ones: Caffe's legacy shapes have more of them than ours."""
     return tuple(n for n in value.shape if n != 1)
 
 

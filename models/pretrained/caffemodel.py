@@ -1,7 +1,7 @@
-"""A reader of the files in which Caffe keeps weights: ``.caffemodel``, and ``.binaryproto`` means.
+"""A reader of Caffe's files: ``.caffemodel`` weights and ``.binaryproto`` mean images.
 
 A ``.caffemodel`` is one NetParameter message in protobuf's wire format: fields one after another,
-each a key, ``number << 3 | wire type``, and a value, which may be a message again. These are the
+each a key, ``number << 3 | wire type``, and a value, which may itself be a message. These are the
 fields that matter, numbered as in Caffe's schema (BVLC/caffe, src/caffe/proto/caffe.proto):
 
 ====================  ==========================================================================
@@ -30,13 +30,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class CaffeLayer:
-    """One layer of a file.
+    """One layer in a file.
 
     Attributes:
         name: as in the network's prototxt.
         type: e.g. ``"Convolution"``.
-        blobs: what it learned, float32, in Caffe's order and shapes.
-        geometry: those of pad, group and stride that the file states.
+        blobs: its learned values, float32, in Caffe's order and shapes.
+        geometry: pad, group and stride, as far as the file states them.
     """
 
     name: str
@@ -73,7 +73,7 @@ def _varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
     value = 0
     for index in range(10):  # 64 bits, seven in a byte
         if at + index >= end:
-            raise ValueError(f"ends within the number at byte {at}")
+            raise ValueError(f"the file ends within the number at byte {at}")
         byte = data[at + index]
         value |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
@@ -82,7 +82,7 @@ def _varint(data: memoryview, at: int, end: int) -> tuple[int, int]:
 
 
 def _fields(data: memoryview, start: int, end: int) -> Iterator[_Field]:
-    """The fields of the message between two offsets of the file."""
+    """The fields of the message between two offsets in the file."""
     at = start
     while at < end:
         first, value = at, 0
@@ -102,14 +102,14 @@ def _fields(data: memoryview, start: int, end: int) -> Iterator[_Field]:
                 raise ValueError(f"no field begins at byte {first}: wire type {wire}")
         if stop > end:
             raise ValueError(
-                f"field {number} at byte {first} is {stop - at} bytes long, {end - at} are left"
+                f"field {number} at byte {first} is {stop - at} bytes long, but {end - at} are left"
             )
         yield _Field(number, wire, value, at, stop)
         at = stop
 
 
 def _integers(data: memoryview, whole: _Field) -> Iterator[int]:
-    """The values of a repeated integer field, packed or one of many."""
+    """The values of a repeated integer field, whether packed or a single one."""
     if whole.wire == _Wire.VARINT:
         yield whole.value
         return
@@ -174,13 +174,13 @@ def _mapped(path: Path) -> memoryview:
 
 
 def read_caffemodel(path: Path) -> list[CaffeLayer]:
-    """All layers of a file, in its order, also those that learned nothing.
+    """All layers of a file, in its order, including those without weights.
 
-    The file is mapped and each blob copied once, so that the memory needed is that of the weights.
+    The file is mapped and each blob copied once, so the weights are all the memory it needs.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is cut off or no caffemodel; the message names the byte.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is truncated or not a caffemodel; the message names the byte.
     """
     data, layers = _mapped(path), []
     try:
@@ -189,9 +189,9 @@ def read_caffemodel(path: Path) -> list[CaffeLayer]:
                 numbers = _V1 if part.number == 2 else _V2
                 layers.append(_layer(data, part.start, part.end, numbers))
     except ValueError as error:
-        raise ValueError(f"{path} is cut off or no caffemodel: {error}") from error
+        raise ValueError(f"{path} is truncated or not a caffemodel: {error}") from error
     if not any(layer.blobs for layer in layers):
-        raise ValueError(f"{path} holds no layer with weights: no caffemodel, or one of 2013")
+        raise ValueError(f"{path} holds no layer with weights: not a caffemodel, or one from 2013")
     return layers
 
 
@@ -199,14 +199,14 @@ def read_mean_image(path: Path) -> Tensor:
     """The mean image of a ``.binaryproto`` file (one BlobProto), (3, H, W), in RGB.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is cut off or no mean of colour images.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is truncated or not the mean of colour images.
     """
     data = _mapped(path)
     try:
         mean = _blob(data, 0, len(data)).squeeze(0)
     except ValueError as error:
-        raise ValueError(f"{path} is cut off or no mean image: {error}") from error
+        raise ValueError(f"{path} is truncated or not a mean image: {error}") from error
     if mean.dim() != 3 or len(mean) != 3:
         raise ValueError(f"{path} holds a blob of shape {tuple(mean.shape)}, not (3, H, W)")
     return mean.flip(0)

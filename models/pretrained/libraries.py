@@ -1,11 +1,11 @@
-"""Networks with weights of other libraries, for the test protocols of this project.
+"""Networks with other libraries' weights, for the test protocols of this project.
 
 A name says where the network comes from:
 
 =========================================  =====================================================
 ``torchvision:resnet50``                   torchvision's model, with its default weights
 ``torchvision:resnet50.IMAGENET1K_V1``     with the weights of that name
-``timm:legacy_senet154``                   timm's model; ``timm:resnet50.a1_in1k`` chooses a tag
+``timm:legacy_senet154``                   timm's model; ``timm:resnet50.a1_in1k`` selects a tag
 ``caffe:resnet50``                         a Caffe release, see `models.pretrained.caffe`
 ``my_package.my_module:factory``           what that function returns; **imports and runs the code
                                            of that module**, which no other name does
@@ -39,24 +39,25 @@ def load_pretrained(
 
     Args:
         name: see the module.
-        weights: a state dict (``.pth``, ``.pt``, without code in it), a ``.safetensors`` or, for
-            ``caffe:``, a ``.caffemodel`` file. None for the library's cache, or for a factory that
-            loads its weights itself.
+        weights: a state dict (``.pth`` or ``.pt``, with nothing but tensors), a ``.safetensors`` or,
+            for ``caffe:``, a ``.caffemodel`` file. None for the library's cache, or for a factory
+            that loads its weights itself.
         num_classes: length of the logits.
-        download: let the library download the weights that its cache lacks.
+        download: let the library download weights that are not in its cache.
 
     Returns:
         The network, and the images that it expects: S and their normalisation.
 
     Raises:
-        ValueError: an unknown name, no weights or such as do not fit, another number of classes;
-            the message says what to do.
-        FileNotFoundError: no such file.
+        ValueError: the name is unknown, or the weights are missing, do not fit or have another number
+            of classes; the message says what to do.
+        FileNotFoundError: there is no such file.
     """
     origin, _, rest = name.partition(":")
     if not rest:
         raise ValueError(
-            f"{name!r} does not say whose: torchvision:NAME, timm:NAME, caffe:NAME or MODULE:FACTORY"
+            f"{name!r} does not say where the network comes from: use torchvision:NAME, timm:NAME, "
+            "caffe:NAME or MODULE:FACTORY"
         )
     if weights is not None and not weights.is_file():
         raise FileNotFoundError(f"there are no weights at {weights}")
@@ -66,7 +67,7 @@ def load_pretrained(
         model, preprocessing = _timm(rest, weights, num_classes, download)
     elif origin == "caffe":
         if weights is None:
-            raise ValueError(f"{name} needs weights: the path of its .caffemodel")
+            raise ValueError(f"{name} needs weights: give the path of its .caffemodel")
         model, report = load_caffemodel(weights, rest)
         preprocessing = report.preprocessing
     else:
@@ -79,7 +80,7 @@ def load_pretrained(
 def _torchvision(
     name: str, weights: Path | None, num_classes: int, download: bool
 ) -> tuple[nn.Module, Preprocessing]:
-    from torchvision import models as torchvision_models  # seconds, and most runs need none of it
+    from torchvision import models as torchvision_models  # slow, and most runs do not need it
 
     name, _, tag = name.partition(".")
     known = torchvision_models.list_models(module=torchvision_models)
@@ -103,7 +104,7 @@ def _torchvision(
     state = _read(weights)
     knobs: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):
-        # As torchvision builds them for its weights, which were ported from images in -1 to 1.
+        # As torchvision builds them for its weights, which were ported from nets for pixels in -1 to 1.
         auxiliary = any(key.startswith(("aux", "AuxLogits")) for key in state)
         knobs = {"transform_input": True, "init_weights": False, "aux_logits": auxiliary}
     model = torchvision_models.get_model(name, weights=None, num_classes=num_classes, **knobs)
@@ -130,7 +131,7 @@ def _timm(
         _check_published(f"timm:{name}", num_classes, published.num_classes)
         cached, source = _in_timm_cache(published), published.hf_hub_id or published.url
         if not source:
-            raise ValueError(f"no weights of timm:{name} are published: give the path of your own")
+            raise ValueError(f"timm publishes no weights for {name}: give the path of your own")
         if cached is None and not download:
             raise ValueError(_not_cached(f"timm:{name}", source))
         overlay = {} if cached is None else {"file": str(cached)}
@@ -141,26 +142,26 @@ def _timm(
 
 
 def _factory(module: str, function: str, weights: Path | None) -> tuple[nn.Module, Preprocessing]:
-    """What a function of the user's own returns, with ``weights`` if given."""
+    """What the user's own function returns, with ``weights`` if given."""
     name = f"{module}:{function}"
     try:
         imported = import_module(module)
     except ModuleNotFoundError as error:
         if not f"{module}.".startswith(f"{error.name}."):
-            raise  # the module is there and lacks something itself
+            raise  # the module exists; one that it imports does not
         raise ValueError(
             f"{name}: no module {error.name!r} on the path; other names begin with torchvision:, "
             "timm: or caffe:"
         ) from error
     if not hasattr(imported, function):
         raise ValueError(_unknown(name, function, dir(imported)))
-    made = getattr(imported, function)()
-    match made:
+    returned = getattr(imported, function)()
+    match returned:
         case nn.Module() as model, Preprocessing() as preprocessing:
             pass
         case _:
             raise ValueError(
-                f"{name} returned {type(made).__name__}: it must return a module and the "
+                f"{name} returned {type(returned).__name__}: it must return a module and the "
                 "models.pretrained.preprocessing.Preprocessing of its images"
             )
     if weights is not None:
@@ -180,25 +181,25 @@ def _in_timm_cache(published: Any) -> Path | None:
     if published.hf_hub_id:
         names = [published.hf_hub_filename or "model.safetensors", "pytorch_model.bin"]
         for name in names:
-            found = try_to_load_from_cache(published.hf_hub_id, name)
-            if isinstance(found, str):
-                return Path(found)
+            cached = try_to_load_from_cache(published.hf_hub_id, name)
+            if isinstance(cached, str):
+                return Path(cached)
     return _in_hub_cache(published.url) if published.url else None
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """A state dict; of a checkpoint that holds one beside other things, that one."""
+    """The state dict in a file: the file's content, or one entry of a checkpoint."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise ValueError(
-            f"{path} is no state dict, or holds Python objects beside tensors, which are not loaded "
+            f"{path} is not a state dict, or holds Python objects besides tensors, which are not loaded "
             "because that runs code from the file: save model.state_dict() where you trust it"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, ValueError, LookupError) as error:
-        raise ValueError(f"{path} is damaged or no file of weights: {error}") from error
+        raise ValueError(f"{path} is damaged or not a weights file: {error}") from error
     if isinstance(content, Mapping):
         inner = [content[k] for k in ("state_dict", "model") if isinstance(content.get(k), Mapping)]
         state = {
@@ -207,7 +208,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         }
         if state and all(isinstance(value, Tensor) for value in state.values()):
             return state
-    raise ValueError(f"{path} holds no state dict, but {type(content).__name__}")
+    raise ValueError(f"{path} holds no state dict but a {type(content).__name__}")
 
 
 def _load(
@@ -216,10 +217,10 @@ def _load(
     """Load every tensor of ``state`` into its place.
 
     Raises:
-        ValueError: names or shapes differ; if only the number of classes does, it says so.
+        ValueError: names or shapes differ; if only the number of classes does, the message says so.
     """
     own = model.state_dict()
-    # Files from before torch 0.4.1 have no counter of batches.
+    # Files from before torch 0.4.1 have no batch counter.
     missing = {k for k in own.keys() - state.keys() if not k.endswith("num_batches_tracked")}
     surplus = state.keys() - own.keys()
     differing = {k for k in own.keys() & state.keys() if own[k].shape != state[k].shape}
@@ -235,14 +236,14 @@ def _load(
     problems = {
         "missing": sorted(missing),
         "not in the network": sorted(surplus),
-        "of another shape": sorted(differing),
+        "of a different shape": sorted(differing),
     }
     listed = "; ".join(
         f"{len(keys)} {what}: {', '.join(keys[:5])}{', ...' if len(keys) > 5 else ''}"
         for what, keys in problems.items()
         if keys
     )
-    raise ValueError(f"{path} holds no weights of {name}: {listed}")
+    raise ValueError(f"{path} does not hold the weights of {name}: {listed}")
 
 
 def _check_logits(model: nn.Module, name: str, side: int, num_classes: int) -> None:
@@ -251,8 +252,8 @@ def _check_logits(model: nn.Module, name: str, side: int, num_classes: int) -> N
     if not isinstance(logits, Tensor) or logits.shape != (1, num_classes):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(
-            f"{name} makes {got} of one {side}x{side} image, not logits of (1, {num_classes}): "
-            "num_classes must be its own"
+            f"{name} turns one {side}x{side} image into {got}, not into logits of shape "
+            f"(1, {num_classes}): num_classes must be the network's own"
         )
 
 
@@ -260,14 +261,14 @@ def _check_published(name: str, num_classes: int, published: int) -> None:
     if num_classes != published:
         raise ValueError(
             f"the published weights of {name} have {published} classes, not {num_classes}: "
-            "give the path of weights of your own"
+            "give the path of your own weights"
         )
 
 
 def _not_cached(name: str, source: str) -> str:
     return (
-        f"the weights of {name} are not on this machine: give their path, or ask for their "
-        f"download (from {source})"
+        f"the weights of {name} are not on this machine: give their path, or allow the download "
+        f"(from {source})"
     )
 
 
@@ -277,6 +278,6 @@ def _unknown(what: str, name: str, known: Iterable[str]) -> str:
 
 
 def _pixels(fractions: Sequence[float]) -> RGB:
-    """Channel statistics of pixels in 0 to 1, on the 0-255 scale."""
+    """Channel statistics of pixels between 0 and 1, on the 0-255 scale."""
     red, green, blue = (255 * fraction for fraction in fractions)
     return red, green, blue

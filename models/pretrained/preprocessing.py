@@ -1,4 +1,4 @@
-"""What weights that were trained elsewhere expect of an image."""
+"""The image that pretrained weights expect."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,9 @@ class Preprocessing:
 
     Attributes:
         input_size: side of the crop in pixels.
-        mean_rgb: of each channel, on the 0-255 scale.
-        std_rgb: the deviation that each channel is divided by; 1 where only the mean is subtracted.
+        mean_rgb: the mean of each channel, on the 0-255 scale.
+        std_rgb: the standard deviation of each channel, on the same scale; 1 where only the mean is
+            subtracted.
     """
 
     input_size: int

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pipeline import papers
 from stages.claim import Claim
 from stages.ledger.arms import recipe_of
-from stages.measurement import SearchMetric
 from stages.metrics import METRICS
 from stages.paper import Paper, Profile
 from stages.recipe import Recipe
@@ -30,7 +29,7 @@ class ArmRuns:
     recipe: Recipe
     seeds: int
     protocols: tuple[str, ...]
-    searched_by: SearchMetric
+    searched_by: str
 
 
 def arms_of(claims: Sequence[Claim], profile: Profile, seeds: int | None) -> list[ArmRuns]:

@@ -98,10 +98,10 @@ class Where(Kept):
 
 def _split(text: str) -> tuple[str, str]:
     """The role and the folder or URL in what `--data` was given; a path that exists is a path."""
-    found = re.fullmatch(r"([\w-]*)=(.*)", text)
-    if found is None or Path(text).exists():
+    match = re.fullmatch(r"([\w-]*)=(.*)", text)
+    if match is None or Path(text).exists():
         return _ANY, text
-    role, source = found.groups()
+    role, source = match.groups()
     if not role:
         raise PipelineError(
             "--data names no role before the equals sign", "write --data PATH or --data ROLE=PATH"

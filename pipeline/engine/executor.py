@@ -277,7 +277,9 @@ class Executor:
         self, run: AnyRun, protocols: Sequence[str], recording: Recording
     ) -> list[Evaluation]:
         folder = self._folder(run)
-        evaluations = [found for name in protocols if (found := read_evaluation(folder, name))]
+        evaluations = [
+            evaluation for name in protocols if (evaluation := read_evaluation(folder, name))
+        ]
         for evaluation in evaluations:
             predictions = folder.predictions(evaluation.protocol)
             self.tracker.evaluation(recording.ids[run.name], evaluation, predictions)

@@ -1,7 +1,6 @@
 """Where the stages run: in this process, or on Ray. Both run the very same functions."""
 
 import contextlib
-import math
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from pipeline.engine.command_line import LauncherName
 from stages.errors import PipelineError
 from stages.job import TrainJob, TrainResult
-from stages.measurement import SearchMetric
+from stages.metrics import METRICS
 from stages.parallel import ParallelMap, alone, processes
 from stages.train import train
 from stages.trial import Trial, run_search, run_trial
@@ -49,7 +48,7 @@ class Launcher(Protocol):
     def sweep(self, trials: Sequence[Trial], scratch: Path) -> Mapping[int, str]:
         """Run many trials; returns what went wrong, by place (see `cluster.tune.sweep_on_ray`)."""
 
-    def search(self, jobs: Sequence[TrainJob], scratch: Path, metric: SearchMetric) -> list[float]:
+    def search(self, jobs: Sequence[TrainJob], scratch: Path, metric: str) -> list[float]:
         """The errors of trainings that may be stopped early (see `cluster.tune.search_on_ray`)."""
 
 
@@ -72,8 +71,8 @@ class _Inline:
                 failed[place] = str(error)
         return failed
 
-    def search(self, jobs: Sequence[TrainJob], scratch: Path, metric: SearchMetric) -> list[float]:
-        errors = [math.inf] * len(jobs)
+    def search(self, jobs: Sequence[TrainJob], scratch: Path, metric: str) -> list[float]:
+        errors = [METRICS[metric].worst] * len(jobs)
         for place, job in enumerate(jobs):
 
             def report(epoch: int, error: float, place: int = place) -> None:
@@ -117,7 +116,7 @@ class _OnRay:
             trials_per_gpu=self._trials_per_gpu,
         )
 
-    def search(self, jobs: Sequence[TrainJob], scratch: Path, metric: SearchMetric) -> list[float]:
+    def search(self, jobs: Sequence[TrainJob], scratch: Path, metric: str) -> list[float]:
         from cluster.tune import search_on_ray
 
         return search_on_ray(

@@ -77,12 +77,12 @@ class Wanted:
 def trainings(recipe: Recipe | Ensemble, seeds: int = 1) -> list[tuple[Recipe, int]]:
     """All trainings behind a recipe, in the order in which they run, each once, with their seeds."""
     members = recipe.members if isinstance(recipe, Ensemble) else (Member(recipe),)
-    found: dict[tuple[str, int], tuple[Recipe, int]] = {}
+    by_id: dict[tuple[str, int], tuple[Recipe, int]] = {}
     for seed in range(seeds):
         for member in members:
             for one in (*member.recipe.ancestors, member.recipe):
-                found.setdefault((one.id, seed + member.seed), (one, seed + member.seed))
-    return list(found.values())
+                by_id.setdefault((one.id, seed + member.seed), (one, seed + member.seed))
+    return list(by_id.values())
 
 
 class Planner:

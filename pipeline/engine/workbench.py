@@ -90,14 +90,14 @@ class Workbench:
 
     def prepared(self, roles: Iterable[str]) -> dict[str, Prepared]:
         """The data sets that serve some roles, sharded now where they are not yet."""
-        found = {}
+        by_role = {}
         for role in sorted(roles):
             source = self._where.source(role)
             if source not in self._prepared:
                 located = self.located(role)
                 self._prepared[source] = data.prepare(located, self.workspace, self.progress)
-            found[role] = self._prepared[source]
-        return found
+            by_role[role] = self._prepared[source]
+        return by_role
 
     @cached_property
     def launcher(self) -> Launcher:

@@ -43,21 +43,21 @@ def evaluate_own(
     Raises:
         PipelineError: the recipe is an ensemble's; and see the stages.
     """
-    name, found = paper.recipe(profile, recipe)
-    if not isinstance(found, Classification):
+    name, chosen = paper.recipe(profile, recipe)
+    if not isinstance(chosen, Classification):
         raise PipelineError(
             f"{paper.name}:{name} is an ensemble, and a file has the weights of one network",
             f"name one of its networks: {', '.join(_single(paper, profile))}",
         )
     if scales:
-        found = replace(found, test_scales=scales)
+        chosen = replace(chosen, test_scales=scales)
     model = f"{paper.name}:{recipe}" if recipe else paper.name
     with Workbench(where) as bench:
-        bench.check_data([found.data])
-        context = _context(bench, paper, profile, found.data)
+        bench.check_data([chosen.data])
+        context = _context(bench, paper, profile, chosen.data)
         _test(
             bench,
-            PretrainedRun(context, name, Net(found, weights), _described(model, weights)),
+            PretrainedRun(context, name, Net(chosen, weights), _described(model, weights)),
             protocols,
         )
 

@@ -1,4 +1,4 @@
-"""MLflow's client, with its failures in one sentence and no password in any of them."""
+"""MLflow's client, with one-sentence errors that contain no password."""
 
 import os
 from collections.abc import Callable
@@ -8,24 +8,24 @@ from urllib.parse import urlsplit
 from stages.errors import PipelineError
 
 SETTINGS = {
-    # A run must not hang for minutes on a server that is down: what it holds is in the journal.
+    # A run must not hang for minutes on a server that is down: its records are in the journal.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_CONFIGURE_LOGGING": "false",  # no lines about its tables
+    "MLFLOW_CONFIGURE_LOGGING": "false",  # no log lines about database tables
 }
 
 
 def apply_settings() -> None:
-    """Set what MLflow reads from the environment when it is imported; what the user has set stays."""
+    """Set MLflow's environment variables, which it reads on import; those the user has set stay."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
 
 
 class Client:
-    """MLflow's client; each failure becomes one sentence, without the password in its URI."""
+    """MLflow's client; each error becomes one sentence, without the password in the URI."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
@@ -44,15 +44,15 @@ class Client:
                 reason = without_secrets(str(error), self._uri).splitlines()[0][:200]
                 raise PipelineError(
                     f"the tracking store {without_secrets(self._uri)} cannot be reached: {reason}",
-                    "start the MLflow server it names, or leave --tracking-uri out to record into "
-                    "the workspace; what was measured is kept, and the same command records it",
+                    "start the MLflow server at that address, or omit --tracking-uri to record in the "
+                    "workspace; the results are kept, and rerunning the same command records them",
                 ) from error
 
         return call
 
 
 def without_secrets(text: str, uri: str | None = None) -> str:
-    """A text, such as the URI itself, without the user, password and query that ``uri`` may carry."""
+    """A text, such as the URI itself, without the user, password and query that ``uri`` may contain."""
     parts = urlsplit(uri or text)
     for secret in (f"{parts.netloc.rpartition('@')[0]}@", f"?{parts.query}"):
         if len(secret) > 1:

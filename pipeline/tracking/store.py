@@ -1,8 +1,8 @@
-"""Every run recorded in MLflow, and read back from it.
+"""Records every run in MLflow, and reads the runs back.
 
-Three kinds of run, nested: a *command* (what was asked for), a *training* (one recipe, data set, seed; or
-an ensemble of them) and an *evaluation* (one of these under one protocol). A metric never stands without
-its protocol, profile, data set and code version: those are tags of the run that holds it.
+Three kinds of run, nested: a *command* (what the user asked for), a *training* (one recipe, data set and
+seed, or an ensemble of trainings) and an *evaluation* (one training under one protocol). No metric is stored
+without its protocol, profile, data set and code version: those are tags of its run.
 """
 
 import math
@@ -18,24 +18,24 @@ from stages.journal import Record
 from stages.measurement import TRAINING, Evaluation, Measurement
 from stages.metrics import IMAGENET, METRICS
 
-# Quoted in links where the store is a file: the port that `make dashboard` serves by default.
+# The address for links if the store is a file: the default port of `make dashboard`.
 DASHBOARD = "http://127.0.0.1:5000"
-# Every experiment's name begins so.
+# The prefix of every experiment's name.
 EXPERIMENTS = "ilsvrc/"
 
 _PARENT = "mlflow.parentRunId"
 _NAME = "mlflow.runName"
-# What the journal of every training tells, beside the metrics of its task.
+# What the journal of every training records, besides its task's metrics.
 _LOGGED = ("loss", "rate", "images_per_second")
-_BATCH = 1000  # MLflow's limit of metrics a request
+_BATCH = 1000  # MLflow's limit on metrics per request
 
 
 class Tracker:
     """A connection to a tracking store.
 
     Args:
-        uri: of an MLflow server or a database.
-        artifacts: folder for artifacts, where the store is a local database; None for a server.
+        uri: the URI of an MLflow server or a database.
+        artifacts: the folder for artifacts if the store is a local database; None for a server.
 
     Raises:
         PipelineError: the store cannot be reached or opened.
@@ -49,7 +49,7 @@ class Tracker:
         self._client.search_experiments(max_results=1)
 
     def command(self, experiment: str, name: str, key: str, tags: Mapping[str, str]) -> str:
-        """The run of a command, which holds its trainings; the same key gives the same run again."""
+        """The run of a command, which contains its trainings; the same key returns the same run."""
         return self._open(
             self._experiment(experiment), name, {**tags, "kind": "command", "key": key}
         )
@@ -62,11 +62,11 @@ class Tracker:
         dataset: DatasetInfo,
         tags: Mapping[str, str],
     ) -> str:
-        """The run of a training, new or the one that was begun before; `name` is unique to it."""
+        """The run of a training, new or begun earlier; `name` is unique to it."""
         from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
-        found = {**tags, "kind": "training", "key": name, _PARENT: parent}
-        run_id = self._open(self._experiment_of(parent), name, found)
+        own = {**tags, "kind": "training", "key": name, _PARENT: parent}
+        run_id = self._open(self._experiment_of(parent), name, own)
         if not self._client.get_run(run_id).data.params:
             params = [Param(key, value) for key, value in _flatten(recipe).items()]
             self._client.log_batch(run_id, params=params)
@@ -82,9 +82,9 @@ class Tracker:
         return run_id
 
     def log(self, run_id: str, records: Sequence[Record]) -> None:
-        """Record what a training's journal says, per step and per epoch.
+        """Record the values in a training's journal, per step and per epoch.
 
-        The store keeps a point once however often it is sent.
+        The store keeps each point once, however often it is sent.
         """
         from mlflow.entities import Metric as Value
 
@@ -98,7 +98,7 @@ class Tracker:
             self._client.log_batch(run_id, metrics=metrics[start : start + _BATCH])
 
     def trained(self, run_id: str, records: Sequence[Record]) -> None:
-        """Record what a finished training says of its own training error, from its journal's epochs."""
+        """Record what a finished training measured itself, from the epochs in its journal."""
         from mlflow.entities import Metric as Value
         from mlflow.entities import RunTag
 
@@ -128,15 +128,15 @@ class Tracker:
         metric: str,
         errors: Mapping[str, float],
     ) -> None:
-        """Record a search of an arm's learning rate.
+        """Record a search for an arm's learning rate.
 
         Args:
-            experiment: where.
-            name: of the arm's run, unique to it.
-            tags: of that run.
-            best: id of the recipe with the best rate.
-            metric: the error that was searched by.
-            errors: by factor on the rates, percent; the infinite ones are left out.
+            experiment: the name of the experiment.
+            name: the name of the arm's run, unique to it.
+            tags: the tags of that run.
+            best: the id of the recipe with the best rate.
+            metric: the error that the search minimised.
+            errors: percent, by the factor on the rates; infinite ones are not recorded.
         """
         from mlflow.entities import Metric as Value
 
@@ -151,16 +151,16 @@ class Tracker:
         self.end(run_id)
 
     def searches(self) -> dict[tuple[str, str], str]:
-        """Ids of the recipes with searched rates, by the id of the arm's own and the data's digest."""
+        """Ids of the recipes with searched rates, by the id of the arm's own recipe and the data's digest."""
         return {
             (run.data.tags["recipe"], run.data.tags["dataset_digest"]): run.data.tags["best"]
             for run in self._search(["tags.kind = 'search'"])
         }
 
     def evaluation(self, training: str, result: Evaluation, answers: Path) -> None:
-        """Record an evaluation below its training or ensemble, with the file of its answers.
+        """Record an evaluation under its training or ensemble, with the file of its answers.
 
-        Asking again records nothing again.
+        A result that has been recorded is not recorded again.
         """
         from mlflow.entities import Metric as Value
         from mlflow.entities import RunTag
@@ -205,23 +205,23 @@ class Tracker:
         self.end(run_id)
 
     def begin(self, run_id: str) -> None:
-        """Mark a run as under way, also one that had ended before."""
+        """Mark a run as running, even if it had ended before."""
         self._client.update_run(run_id, status="RUNNING")
 
     def end(self, run_id: str, status: str = "FINISHED") -> None:
-        """Mark a run's end: ``FINISHED``, ``FAILED`` or ``KILLED``."""
+        """Mark a run as ended: ``FINISHED``, ``FAILED`` or ``KILLED``."""
         self._client.set_terminated(run_id, status)
 
     def forget(self, name: str, *, evaluations_only: bool) -> None:
-        """Set aside the runs of a training that will be repeated; they stay in the store, marked deleted."""
+        """Set aside the runs of a training that is repeated; they stay in the store, marked as deleted."""
         filters = [f"tags.training = '{name}'"] + [f"tags.key = '{name}'"] * (not evaluations_only)
         for run in self._search(filters):
             self._client.delete_run(run.info.run_id)
 
     def measurements(self) -> list[Measurement]:
-        """Every figure that was measured, from the store alone.
+        """Every measured figure, from the store alone.
 
-        A metric that is not in `METRICS`, as a later version may have recorded it, is left out.
+        A metric that is not in `METRICS`, which a later version may have recorded, is left out.
         """
         measured = []
         for run in self._search(["tags.kind = 'evaluation'"]):
@@ -275,17 +275,17 @@ class Tracker:
             finished_at=tags["finished_at"],
             url=self.url(run.info.experiment_id, run.info.run_id),
             deviations=tuple(filter(None, tags["deviations"].split("\n"))),
-            # A run that was recorded before benchmarks were is one of ImageNet's networks.
+            # Runs from before benchmarks were recorded are all of ImageNet networks.
             benchmark=tags.get("benchmark", IMAGENET.name),
         )
 
     def answers(self, measurement: Measurement) -> Path:
-        """A local copy of the file with the answers that an evaluation's figure was counted from."""
+        """A local copy of the file with the answers that give an evaluation's figures."""
         run_id = measurement.url.rsplit("/", 1)[-1]
         return Path(self._client.download_artifacts(run_id, f"{measurement.protocol}.parquet"))
 
     def experiment_url(self, name: str) -> str:
-        """The page with an experiment's table of runs, rather than MLflow's page for agents."""
+        """The page with an experiment's table of runs, rather than MLflow's page for GenAI."""
         return (
             f"{self._base()}/#/experiments/{self._experiment(name)}?workflowType=machine_learning"
         )
@@ -299,26 +299,26 @@ class Tracker:
         return without_secrets(base).rstrip("/")
 
     def _search(self, filters: Sequence[str]) -> list[Any]:
-        # A server may hold others' experiments, whose tags mean other things.
-        mine = self._client.search_experiments(filter_string=f"name LIKE '{EXPERIMENTS}%'")
-        experiments = [item.experiment_id for item in mine]
-        if not experiments:
+        # A server may hold other people's experiments, whose tags have other meanings.
+        own = self._client.search_experiments(filter_string=f"name LIKE '{EXPERIMENTS}%'")
+        ids = [experiment.experiment_id for experiment in own]
+        if not ids:
             return []
-        found: list[Any] = []
-        for one in filters:
+        runs: list[Any] = []
+        for condition in filters:
             token = None
             while True:
-                page = self._client.search_runs(experiments, one, max_results=500, page_token=token)
-                found += page
+                page = self._client.search_runs(ids, condition, max_results=500, page_token=token)
+                runs += page
                 token = page.token
                 if not token:
                     break
-        return found
+        return runs
 
     def _experiment(self, name: str) -> str:
-        found = self._client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is not None:
+            return str(experiment.experiment_id)
         location = self._artifacts.as_uri() if self._artifacts is not None else None
         return str(self._client.create_experiment(name, artifact_location=location))
 
@@ -353,7 +353,7 @@ def _ms(record: Record) -> int:
 
 
 def training_figures(epochs: Sequence[Record]) -> dict[str, float]:
-    """What a training measured of itself, from its journal's records of epochs."""
+    """What a training measured itself, from its journal's records of epochs."""
     last = epochs[-1]
     figures = {
         name: float(last[name])
@@ -368,6 +368,6 @@ def training_figures(epochs: Sequence[Record]) -> dict[str, float]:
 
 
 def _logged_as(name: str, record: Record) -> str:
-    """A journal's name for a value, as the store has it: a test's figure with how it was tested."""
+    """The store's name for a journal's value; the figure of a test includes its protocol."""
     tested = name in METRICS and METRICS[name].split == "val"
     return f"{name}.{record.get('protocol', 'centre_crop')}" if tested else name

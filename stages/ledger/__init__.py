@@ -1,1 +1,1 @@
-"""What became of each claim, from measurements alone."""
+"""The verdict on each claim, from measurements alone."""

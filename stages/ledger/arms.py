@@ -15,17 +15,17 @@ from stages.tasks.classification.recipe import Classification
 
 
 def recipe_of(claim: Claim, arm: Arm, papers: Sequence[Paper], profile: Profile) -> Recipe:
-    """What an arm of a claim trains.
+    """The recipe that an arm of a claim trains.
 
     Args:
         claim: the claim that has the arm.
         arm: one of the claim's two.
-        papers: those whose recipes the arm may change.
+        papers: the papers whose recipes the arm may change.
         profile: the scale.
 
     Raises:
         PipelineError: a paper has no such recipe at that profile, or the recipe is an ensemble.
-        TypeError: the arm changes what the recipe does not have.
+        TypeError: the arm changes something that the recipe does not have.
     """
     base = _recipe(papers, arm.paper or claim.paper, profile, arm.base.get(profile, ""))
     if arm.network:
@@ -34,7 +34,7 @@ def recipe_of(claim: Claim, arm: Arm, papers: Sequence[Paper], profile: Profile)
 
 
 def scaled_rates(recipe: AnyRecipe, factor: float) -> AnyRecipe:
-    """The same recipe with every learning rate multiplied by `factor`; the same run where that is 1.
+    """The recipe with every learning rate multiplied by `factor`; a factor of 1 gives the same run.
 
     Raises:
         TypeError: a recipe of this kind has no learning rates.
@@ -50,14 +50,14 @@ def scaled_rates(recipe: AnyRecipe, factor: float) -> AnyRecipe:
 
 
 def _recipe(papers: Sequence[Paper], paper: str, profile: Profile, name: str = "") -> Recipe:
-    """A paper's recipe of that name; the headline's where no name is given."""
-    recipes = next((one.recipes.get(profile, {}) for one in papers if one.name == paper), {})
+    """A paper's recipe of that name; its headline's if no name is given."""
+    recipes = next((p.recipes.get(profile, {}) for p in papers if p.name == paper), {})
     name = name or next(iter(recipes), "")
     recipe = recipes.get(name)
     if not isinstance(recipe, Recipe):
         raise PipelineError(
-            f"{paper} has no recipe {name!r} of one network at profile {profile}",
-            f"there are: {', '.join(recipes) or 'none'}",
+            f"{paper} has no recipe {name!r} of a single network at profile {profile}",
+            f"its recipes are: {', '.join(recipes) or 'none'}",
         )
     return recipe
 
@@ -66,7 +66,7 @@ def _with_network(recipe: Recipe, network: Recipe) -> Classification:
     """`recipe` with the other recipe's network, its knobs and its auxiliary heads; it sees the same crops."""
     if not isinstance(recipe, Classification) or not isinstance(network, Classification):
         raise TypeError(
-            f"networks change places between classifiers only, not between a {type(recipe).__name__} "
+            f"networks can be swapped only between classifiers, not between a {type(recipe).__name__} "
             f"and a {type(network).__name__}"
         )
     knobs = dict(network.knobs)
@@ -77,5 +77,5 @@ def _with_network(recipe: Recipe, network: Recipe) -> Classification:
         model=network.model,
         knobs=knobs,
         auxiliary_weight=network.auxiliary_weight,
-        start=None,  # the weights of another network, which would not fit
+        start=None,  # another network's weights, which would not fit
     )

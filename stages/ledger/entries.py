@@ -1,14 +1,15 @@
-"""The ledger: an entry for each claim and the conditions under which it was tested, from measurements alone.
+"""The ledger: the verdict on each claim, from measurements alone.
 
-An arm's runs are found by the hash of its recipe; what counts for a verdict is a pair of runs of the same
-seed on the same bytes. A claim that was never tested has one entry; one that was tested under several
-conditions has one for each.
+An arm's runs are found by the hash of its recipe; what counts for a verdict is a pair of runs with the same
+seed on the same bytes. A claim that was never run has one entry; one that was run under several conditions
+has one for each.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -40,10 +41,10 @@ Answers = Callable[[Measurement], pa.Table | None]
 
 @dataclass(frozen=True, order=True)
 class Conditions:
-    """Where a claim was tested: what two runs must share to be compared.
+    """The conditions under which a claim was tested: what two runs must share to be compared.
 
     Attributes:
-        searched: each arm had its own learning rate, searched for it.
+        searched: whether each arm had its own learning rate, found by a search.
     """
 
     profile: str
@@ -62,15 +63,16 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Entry:
-    """The result of one claim under one set of conditions.
+    """The verdict on one claim under one set of conditions.
 
     Attributes:
-        conditions: None where it was never tested.
-        command: runs, or goes on with, what the entry rests on; "" where nothing can be run.
-        effect: None where there is no pair of runs; `images` is None also where no answers were kept.
-        runs_needed: of each arm, to decide the published effect (or the margin) at this scale.
+        conditions: None if it was never run.
+        command: starts, or resumes, the runs that the entry rests on; "" if nothing can be run.
+        effect: None if there is no pair of runs; `images` is also None if no answers were kept.
+        runs_needed: how many runs of each arm would decide the published effect (or the margin) at this
+            scale.
         p: see `p_value`; `p_holm` is corrected for all claims that were tested.
-        with_it: the runs of that arm that count, one for each seed; `without` those of the other arm.
+        with_it: the runs that count, one per seed; `without` has the other arm's.
     """
 
     claim: Claim
@@ -92,21 +94,34 @@ class Ledger:
     """All claims in their order.
 
     Attributes:
-        entries: at least one a claim.
-        recipe_ids: hashes of recipes that are run only to test a claim and are not a paper's own.
+        entries: at least one per claim.
+        recipe_ids: hashes of the recipes that are run only to test a claim, and belong to no paper.
     """
 
     entries: tuple[Entry, ...] = ()
     recipe_ids: frozenset[str] = frozenset()
 
 
+# The runs of one recipe, by conditions and seed.
+_Runs = Mapping[Conditions, Mapping[int, Measurement]]
+
+
+class _Key(NamedTuple):
+    """What tells one arm's figures from those of others."""
+
+    profile: str
+    recipe_id: str
+    protocol: str
+    metric: str
+
+
 @dataclass(frozen=True)
 class _Side:
-    """An arm at a profile, and its measurements, by conditions and seed."""
+    """An arm at a profile, and its measurements by conditions and seed."""
 
     arm: Arm
     recipe: Recipe
-    measured: Mapping[Conditions, Mapping[int, Measurement]]
+    measured: _Runs
 
 
 def make_ledger(
@@ -120,90 +135,108 @@ def make_ledger(
 
     Args:
         claims: all of them.
-        papers: those whose recipes the claims' arms change.
-        measurements: all of the store. Of two with the same conditions and seed, the later counts.
-        answers: the kept predictions; without them there is no comparison by image, and no verdict on
-            averaged networks.
+        papers: the papers whose recipes the claims' arms change.
+        measurements: all those in the store. If two have the same conditions and seed, the later counts.
+        answers: without it there is no comparison image by image, and no verdict on averaged networks.
         searched: ids of the recipes with searched learning rates, by the id of the arm's own recipe
             and the data's digest.
     """
     searched = searched or {}
-    measured: dict[tuple[str, str, str, str], dict[Conditions, dict[int, Measurement]]] = (
-        defaultdict(lambda: defaultdict(dict))
-    )
-    for m in sorted(measurements, key=lambda m: (m.finished_at, m)):
-        conditions = Conditions(m.profile, m.dataset, m.dataset_digest, m.num_classes, m.n)
-        measured[m.profile, m.recipe_id, m.protocol, m.metric][conditions][m.seed] = m
-    for (profile, recipe_id, protocol, metric), by_conditions in list(measured.items()):
-        for (arm, data), best in searched.items():
-            if best == recipe_id:
-                measured[profile, arm, protocol, metric] |= {
-                    replace(conditions, searched=True): runs
-                    for conditions, runs in by_conditions.items()
-                    if conditions.dataset_digest == data and not conditions.searched
-                }
-
-    def side(claim: Claim, arm: Arm, profile: Profile) -> _Side:
-        recipe = recipe_of(claim, arm, papers, profile)
-        trained = METRICS[claim.metric].split == "train"
-        protocol = TRAINING if trained else arm.tested_by(recipe)
-        return _Side(arm, recipe, measured.get((profile, recipe.id, protocol, claim.metric), {}))
-
+    measured = _by_arm(measurements, searched)
     entries: list[Entry] = []
-    tested: set[str] = set()
+    recipe_ids: set[str] = set()
     for claim in claims:
-        found: list[Entry] = []
+        tested: list[Entry] = []
         for profile in PROFILES:
             try:
-                with_it, without = (side(claim, arm, profile) for arm in claim.arms(profile))
+                with_it, without = (
+                    _side(claim, arm, papers, profile, measured) for arm in claim.arms(profile)
+                )
             except PipelineError:  # it cannot be tested here, or there is no such recipe
                 continue
-            tested |= {with_it.recipe.id, without.recipe.id}
+            recipe_ids |= {with_it.recipe.id, without.recipe.id}
             for conditions in sorted(with_it.measured.keys() & without.measured.keys()):
                 entry = _entry(claim, conditions, with_it, without, answers)
-                found += [entry] if entry else []
-        entries += found or [_untested(claim)]
-    published = {
-        recipe.id
-        for paper in papers
-        for recipes in paper.recipes.values()
-        for recipe in recipes.values()
-        if isinstance(recipe, Recipe)
-    }
-    tested |= {best for (arm, _), best in searched.items() if arm in tested}
-    return Ledger(_corrected(entries), frozenset(tested - published))
+                tested += [entry] if entry else []
+        entries += tested or [_untested(claim)]
+    recipe_ids |= {best for (arm, _), best in searched.items() if arm in recipe_ids}
+    return Ledger(_corrected(entries), frozenset(recipe_ids - _published_ids(papers)))
 
 
 def published_effect(claim: Claim, *, logged: bool) -> PublishedEffect | None:
-    """What the paper prints of the claim's metric, or what its authors logged; None for nothing."""
+    """The effect that the paper prints for the claim's metric, or that its authors logged; None if none."""
     for effect in claim.published:
         if effect.logged == logged and effect.metric in (None, claim.metric):
             return effect
     return None
 
 
+def _by_arm(
+    measurements: Iterable[Measurement], searched: Mapping[tuple[str, str], str]
+) -> Mapping[_Key, _Runs]:
+    """The measurements of every arm; those with searched rates also count for the arm's own recipe."""
+    measured: dict[_Key, dict[Conditions, dict[int, Measurement]]] = defaultdict(
+        lambda: defaultdict(dict)
+    )
+    for m in sorted(measurements, key=lambda m: (m.finished_at, m)):
+        conditions = Conditions(m.profile, m.dataset, m.dataset_digest, m.num_classes, m.n)
+        measured[_Key(m.profile, m.recipe_id, m.protocol, m.metric)][conditions][m.seed] = m
+    for key, by_conditions in list(measured.items()):
+        for (arm, data), best in searched.items():
+            if best == key.recipe_id:
+                measured[key._replace(recipe_id=arm)] |= {
+                    replace(conditions, searched=True): runs
+                    for conditions, runs in by_conditions.items()
+                    if conditions.dataset_digest == data and not conditions.searched
+                }
+    return measured
+
+
+def _side(
+    claim: Claim,
+    arm: Arm,
+    papers: Sequence[Paper],
+    profile: Profile,
+    measured: Mapping[_Key, _Runs],
+) -> _Side:
+    recipe = recipe_of(claim, arm, papers, profile)
+    trained = METRICS[claim.metric].split == "train"
+    protocol = TRAINING if trained else arm.tested_by(recipe)
+    return _Side(arm, recipe, measured.get(_Key(profile, recipe.id, protocol, claim.metric), {}))
+
+
+def _published_ids(papers: Sequence[Paper]) -> set[str]:
+    return {
+        recipe.id
+        for paper in papers
+        for recipes in paper.recipes.values()
+        for recipe in recipes.values()
+        if isinstance(recipe, Recipe)
+    }
+
+
 def _entry(
     claim: Claim, conditions: Conditions, with_it: _Side, without: _Side, answers: Answers
 ) -> Entry | None:
-    """The entry for conditions under which both arms were run; None where none of their runs pair."""
+    """The entry for conditions under which both arms were run; None if none of their runs pair."""
     metric = METRICS[claim.metric]
     sides = with_it, without
     seeds = sorted(with_it.measured[conditions].keys() & without.measured[conditions].keys())
-    # Successive seeds answer together, and no run counts for two groups.
+    # Runs with successive seeds answer together; no run counts in two groups.
     size = max(side.arm.nets for side in sides)
     groups = [seeds[start : start + size] for start in range(0, len(seeds) - size + 1, size)]
     runs = [[[side.measured[conditions][s] for s in group] for group in groups] for side in sides]
-    right = [
-        _right(side.arm, claim.metric, of, answers) if metric.per_item else None
-        for side, of in zip(sides, runs, strict=True)
+    correct = [
+        _correct(side.arm, claim.metric, own, answers) if metric.per_item else None
+        for side, own in zip(sides, runs, strict=True)
     ]
     figures = [
-        _figures(side.arm, claim.metric, groups, of, shares)
-        for side, of, shares in zip(sides, runs, right, strict=True)
+        _figures(side.arm, claim.metric, groups, own, shares)
+        for side, own, shares in zip(sides, runs, correct, strict=True)
     ]
     if not all(figures):
         return None
-    kept = [shares for shares in right if shares is not None]
+    kept = [shares for shares in correct if shares is not None]
     effect = paired_effect(*figures, resolution=metric.resolution(conditions.n), sign=metric.sign)
     verdict, reason = judge(effect, claim.expects, claim.margin, claim.seeds)
     published = published_effect(claim, logged=False) or published_effect(claim, logged=True)
@@ -229,13 +262,13 @@ def _figures(
     metric: str,
     groups: Sequence[Sequence[int]],
     runs: Sequence[Sequence[Measurement]],
-    right: NDArray[np.float64] | None,
+    correct: NDArray[np.float64] | None,
 ) -> dict[int, float]:
-    """The arm's figure of each group, by its first seed; none where averaging needs answers not kept."""
+    """The arm's figure for each group, by its first seed; empty if averaging needs answers not kept."""
     if arm.nets == 1:
         values = [mean(m.value for m in group) for group in runs]
-    elif right is not None:
-        shares = [float(row.mean()) for row in right]
+    elif correct is not None:
+        shares = [float(row.mean()) for row in correct]
         lower = METRICS[metric].better == "lower"
         values = [100 * (1 - share if lower else share) for share in shares]
     else:
@@ -243,10 +276,10 @@ def _figures(
     return {group[0]: value for group, value in zip(groups, values, strict=True)}
 
 
-def _right(
+def _correct(
     arm: Arm, metric: str, groups: Sequence[Sequence[Measurement]], answers: Answers
 ) -> NDArray[np.float64] | None:
-    """(groups, images): the share of an arm's networks that answered rightly, or whether their mean did."""
+    """(groups, images): the share of an arm's networks that are correct, or whether their mean is."""
     rows = []
     for group in groups:
         tables = [table for m in group if (table := answers(m)) is not None]

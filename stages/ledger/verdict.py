@@ -2,10 +2,10 @@
 
 The effect is the mean over seeds of error(without) - error(with), or of the reverse for a metric that is
 better when it is higher: positive where the thing claimed helps.
-Two runs of a pair share their seed, and so the order of the images and, where shapes allow, the initial
-weights; the pairs are the sample, and Student's t of their differences gives the interval that decides.
-What the interval says holds for the validation images at hand; how it would be with others is a second view
-(`compare_answers`), which decides nothing.
+The two runs of a pair share their seed, and so the order of the images and, where shapes allow, the initial
+weights. The pairs are the sample, and Student's t of their differences gives the interval that decides.
+That interval holds for the validation images at hand; what other images might show is a second view
+(`compare_answers`), which does not affect the verdict.
 """
 
 import math
@@ -24,20 +24,20 @@ Expectation = Literal["improves", "equivalent"]
 
 LEVEL = 0.05
 POWER = 0.8
-# Beyond this many seeds the answer is "more than".
+# `seeds_needed` gives up beyond this many.
 MOST_SEEDS = 10_000
 _RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class Effect:
-    """Difference of two arms over paired seeds, in the metric's unit (points of error, epochs, ...).
+    """The difference between two arms over paired seeds, in the metric's unit (points, epochs, ...).
 
     Attributes:
         value: mean of the pairs' differences.
-        sd: their standard deviation, no less than the resolution allows; nan for one pair.
-        low: lower end of the 95 % t interval, minus infinity for one pair; `high` is the upper.
-        pairs: seeds that both arms have.
+        sd: their standard deviation, at least what the resolution implies; nan for one pair.
+        low: lower end of the 95 % t interval, minus infinity for one pair; `high` is the upper end.
+        pairs: the number of seeds that both arms have.
     """
 
     value: float
@@ -48,7 +48,7 @@ class Effect:
 
     @property
     def standard_error(self) -> float:
-        """Of `value`; nan for one pair."""
+        """The standard error of `value`; nan for one pair."""
         return self.sd / math.sqrt(self.pairs)
 
 
@@ -61,12 +61,13 @@ def paired_effect(
 ) -> Effect:
     """The effect over the seeds that both arms have.
 
-    One pair has no interval. Differences that happen to be equal are not known better than the figures
-    themselves: a figure that moves in steps of `resolution` is off by up to half a step, which gives a
-    difference of two a standard deviation of resolution / sqrt(6), taken where theirs is smaller.
+    One pair has no interval. Differences that happen to be equal are known no better than the figures
+    themselves: a figure that moves in steps of `resolution` is off by up to half a step, which gives the
+    difference of two figures a standard deviation of resolution / sqrt(6). That is the least value used.
 
     Args:
-        with_it: seed -> figure of the arm with the thing claimed; `without` of the other arm.
+        with_it: seed -> figure of the arm with the thing claimed.
+        without: the same for the other arm.
         resolution: smallest step of a figure: 100 / images for errors in percent.
         sign: 1 where a lower figure is better, -1 where a higher one is (`stages.metrics.Metric.sign`).
 
@@ -93,8 +94,8 @@ def judge(effect: Effect, expects: Expectation, margin: float, seeds: int) -> tu
 
     ``improves`` is confirmed by an interval wholly above zero and contradicted by one wholly below.
     ``equivalent`` is confirmed by an interval wholly within the margin and contradicted by one wholly
-    outside. An end that touches a bound decides nothing; nor do fewer pairs than `seeds`, so that a claim
-    is not decided by stopping when it suits, nor a single pair however many images it saw.
+    outside. An end that touches a bound decides nothing. Nor do fewer pairs than `seeds`, so that nobody
+    can decide a claim by stopping at a convenient moment; nor does a single pair, however many images.
     """
     wanted = max(2, seeds)
     if effect.pairs < wanted:
@@ -104,21 +105,21 @@ def judge(effect: Effect, expects: Expectation, margin: float, seeds: int) -> tu
             return "confirmed", "the interval lies above zero"
         if effect.high < 0:
             return "contradicted", "the interval lies below zero"
-        return "inconclusive", "the interval holds zero"
+        return "inconclusive", "the interval includes zero"
     if -margin < effect.low and effect.high < margin:
-        return "confirmed", f"the interval lies within {margin:g}"
+        return "confirmed", f"the interval lies within the margin of {margin:g}"
     if effect.low > margin or effect.high < -margin:
-        return "contradicted", f"the interval lies beyond {margin:g}"
-    return "inconclusive", f"the interval holds {margin:g}"
+        return "contradicted", f"the interval lies beyond the margin of {margin:g}"
+    return "inconclusive", f"the interval crosses the margin of {margin:g}"
 
 
 def p_value(effect: Effect, margin: float = 0.0) -> float:
     """The smallest level at which the interval would decide, one way or the other; 1 for one pair.
 
     Args:
-        effect: of the runs.
-        margin: of an ``equivalent`` claim, which is decided by whether the interval holds it; 0 for an
-            ``improves`` claim: the usual two-sided p.
+        effect: the effect that was measured.
+        margin: the margin of an ``equivalent`` claim, which is undecided while the interval includes it; 0
+            for an ``improves`` claim, which gives the usual two-sided p.
     """
     if effect.pairs == 1:
         return 1.0
@@ -127,11 +128,11 @@ def p_value(effect: Effect, margin: float = 0.0) -> float:
 
 
 def seeds_needed(effect: Effect, size: float, expects: Expectation = "improves") -> int | None:
-    """Pairs of runs that would decide, with probability 0.8, if the truth were as claimed.
+    """The pairs of runs that would decide, with probability 0.8, if the claim were true.
 
-    For ``improves``, the power of the two-sided paired t test at the 5 % level for a true effect of `size`
-    and the pairs' spread as it was measured; for ``equivalent``, that of an interval within +-`size` for a
-    true effect of zero. The spread is itself an estimate, rough for few pairs.
+    For ``improves``, this is the power of the two-sided paired t test at the 5 % level for a true effect of
+    `size` and the measured spread of the pairs; for ``equivalent``, that of an interval within +-`size` for
+    a true effect of zero. The spread is itself an estimate, and a rough one for few pairs.
 
     Returns:
         At least 2; None for one pair, whose spread is unknown, and for more than `MOST_SEEDS`.
@@ -142,7 +143,7 @@ def seeds_needed(effect: Effect, size: float, expects: Expectation = "improves")
     def power(pairs: int) -> float:
         shift = abs(size) * math.sqrt(pairs) / effect.sd
         beyond = float(stats.nct.sf(stats.t.ppf(1 - LEVEL / 2, pairs - 1), pairs - 1, shift))
-        # scipy's tail of the noncentral t is nan where it is 1 to all digits.
+        # scipy's tail of the noncentral t is nan where it equals 1 to all digits.
         beyond = 1.0 if math.isnan(beyond) else beyond
         return beyond if expects == "improves" else 2 * beyond - 1
 
@@ -159,13 +160,13 @@ def seeds_needed(effect: Effect, size: float, expects: Expectation = "improves")
 
 @dataclass(frozen=True)
 class ImageView:
-    """The same pairs looked at image by image.
+    """The same pairs compared image by image.
 
     Attributes:
-        low: lower end of the 95 % percentile interval of a bootstrap over seeds and images, points;
-            `high` is the upper. Too narrow for few seeds; about other images, not other seeds.
+        low: lower end, in points, of the 95 % percentile interval of a bootstrap over seeds and images;
+            `high` is the upper end. Too narrow for few seeds; it describes other images, not other seeds.
         mcnemar: exact p of each pair: do the two networks err equally often on these images?
-        images: of the validation set.
+        images: the number of images in the validation set.
     """
 
     low: float
@@ -178,9 +179,9 @@ def compare_answers(with_it: NDArray[np.float64], without: NDArray[np.float64]) 
     """Compare two arms image by image.
 
     Args:
-        with_it: (pairs, images), whether each image was answered rightly: 0 or 1, or the share of an
-            arm's networks that did.
-        without: the same for the other arm, with rows of the same seeds.
+        with_it: (pairs, images), whether each image was classified correctly: 0 or 1, or the share of an
+            arm's networks that did so.
+        without: the same for the other arm, with rows for the same seeds.
 
     Raises:
         ValueError: the shapes differ.
@@ -189,8 +190,8 @@ def compare_answers(with_it: NDArray[np.float64], without: NDArray[np.float64]) 
         raise ValueError(f"{with_it.shape} answers do not pair with {without.shape}")
     gained = with_it - without
     pairs, images = gained.shape
-    # Images on which all pairs do alike are interchangeable: resampling images is resampling how many
-    # there are of each kind.
+    # Images with the same differences in all pairs are interchangeable: resampling images amounts to
+    # resampling the number of images of each kind.
     kinds, counts = np.unique(gained, axis=1, return_counts=True)
     generator = np.random.default_rng(0)
     drawn = generator.multinomial(images, counts / images, size=_RESAMPLES)
@@ -202,7 +203,7 @@ def compare_answers(with_it: NDArray[np.float64], without: NDArray[np.float64]) 
 
 
 def mcnemar(gained: NDArray[np.float64]) -> float:
-    """Exact two-sided p of McNemar's test; `gained` (images,) is 1, 0 or -1: right only with, same, ..."""
+    """Exact two-sided p of McNemar's test; `gained` (images,) is 1 (only the first is correct), 0 or -1."""
     better, worse = int((gained > 0).sum()), int((gained < 0).sum())
     if better + worse == 0:
         return 1.0
@@ -210,7 +211,7 @@ def mcnemar(gained: NDArray[np.float64]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted so that the chance of any false decision among all stays at the level (Holm 1979)."""
+    """The p values, adjusted so that the chance of any false decision stays at the level (Holm 1979)."""
     adjusted = [0.0] * len(p_values)
     highest = 0.0
     for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):

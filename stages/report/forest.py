@@ -1,4 +1,4 @@
-"""The forest plot of a paper: the effect of each tested claim with its interval, beside the published one."""
+"""A paper's forest plot: the effect of each tested claim with its interval, beside the published effect."""
 
 import math
 from collections.abc import Sequence
@@ -25,10 +25,12 @@ from stages.report.style import (
     drawing,
     heading,
     marker,
+    minus,
     rendered,
+    short,
 )
 
-# Told apart by shape and fill, too.
+# Distinguished by shape and fill as well as by colour.
 _VERDICTS: dict[str, dict[str, Any]] = {
     "confirmed": marker("o", 6, HUMAN, zorder=6),
     "contradicted": marker("X", 7, REPRODUCED, zorder=6),
@@ -40,18 +42,18 @@ _LOGGED = marker("^", 5, WINNER, markerfacecolor=PAPER, markeredgewidth=1.2, zor
 # Inches.
 _WIDTH, _LEFT, _RIGHT = 9.0, 2.05, 6.45
 _ROW, _HEAD, _FOOT, _NEXT_HEAD, _LEGEND = 0.3, 0.62, 0.42, 0.3, 0.42
-# An interval may be so many times as wide as what is shown of the effects.
+# The axis extends beyond the effects by at most so many times their range.
 _CLIP = 3.0
-# Points within which the axis is linear, where effects are many times as large.
+# Where effects are much larger, the axis is linear up to so many points.
 _LINEAR = 5.0
 
 
 def draw_forest(name: str, entries: Sequence[Entry]) -> tuple[bytes, bytes]:
-    """The picture of a paper's tested claims as (SVG, PNG), a row an entry, legible at 900 px wide.
+    """The picture of a paper's tested claims as (SVG, PNG), one row per entry, legible at 900 px wide.
 
     Args:
-        name: of the paper.
-        entries: of its claims, each with an effect; effects of another unit have axes of their own.
+        name: the paper's name.
+        entries: the entries of its claims, each with an effect; every unit has its own axes.
     """
     by_unit: dict[str, list[Entry]] = {}
     for metric in METRICS.values():  # the order of the panels
@@ -71,9 +73,9 @@ def draw_forest(name: str, entries: Sequence[Entry]) -> tuple[bytes, bytes]:
             axes = add_axes(figure, _LEFT, top, _RIGHT, depth - _FOOT)
             _draw(axes, rows, unit)
             if place == 0:
-                title = f"Claims of {name}: effect of the thing claimed"
+                title = f"Claims of {name}: measured effects"
                 heading(axes, 0.4, title, color=INK, weight="bold", size=10)
-                note = "Mean over paired runs with 95 % interval; right of zero: it helps."
+                note = "Mean over paired runs with 95 % interval; to the right of zero, the technique helps."
                 heading(axes, 0.2, note)
             top += depth + _NEXT_HEAD
         _legend(figure, entries)
@@ -94,71 +96,74 @@ def _draw(axes: Axes, rows: Sequence[Entry], unit: str) -> None:
         # One collapsed arm (30 points in Zeiler and Fergus's Table 3) must not hide the rest.
         axes.set_xscale("symlog", linthresh=_LINEAR, linscale=1.6)
         ticks = [t for t in (-60, -30, -10, *range(-5, 6), 10, 30, 60) if low <= t <= high]
-        axes.set_xticks(ticks, [f"{t}".replace("-", "−") for t in ticks])
+        axes.set_xticks(ticks, [minus(f"{t}") for t in ticks])
         axes.set_xticks([], minor=True)
         label += f" (logarithmic beyond {_LINEAR:g})"
     axes.set_xlabel(label, color=MUTED)
     beside = axes.get_yaxis_transform()
     for y, entry in enumerate(rows):
-        effect, claim, conditions = entry.effect, entry.claim, entry.conditions
+        effect, conditions = entry.effect, entry.conditions
         assert effect is not None
         assert conditions is not None
         if y % 2 == 0:
             axes.axhspan(y - 0.5, y + 0.5, color=BAND, linewidth=0, zorder=0)
-        if claim.expects == "equivalent":
-            ends = (-claim.margin, claim.margin)
-            axes.plot(ends, (y, y), color=RULE, linewidth=9, solid_capstyle="butt", zorder=1)
-        style = _VERDICTS[entry.verdict]
-        if effect.pairs > 1:
-            ends = max(effect.low, low), min(effect.high, high)
-            axes.plot(ends, (y, y), color=style["color"], linewidth=1.5, zorder=4)
-            for end, cut, shape in (
-                (low, effect.low < low, "<"),
-                (high, effect.high > high, ">"),
-            ):
-                if cut:  # the interval goes on beyond the picture
-                    axes.plot(end, y, **marker(shape, 5, style["color"], clip_on=False))
-        for logged, mark in ((False, _PUBLISHED), (True, _LOGGED)):
-            if published := published_effect(claim, logged=logged):
-                axes.plot(published.value, y, **mark)
-        axes.plot(effect.value, y, **style)
-        where = _short(conditions.label, 34)
-        axes.text(-0.02, y - 0.12, claim.id, transform=beside, ha="right", va="center")
+        _draw_effect(axes, y, entry, effect)
+        where = short(conditions.label, 34)
+        axes.text(-0.02, y - 0.12, entry.claim.id, transform=beside, ha="right", va="center")
         axes.text(
             -0.02, y + 0.27, where, transform=beside, ha="right", va="center", color=MUTED, size=6.5
         )
         axes.text(
             1.02,
             y,
-            f"{_effect_words(effect)}, {entry.verdict}",
+            f"{_in_words(effect)}, {entry.verdict}",
             transform=beside,
             va="center",
-            color=style["color"],
+            color=_VERDICTS[entry.verdict]["color"],
             size=7,
         )
 
 
-def _effect_words(effect: Effect) -> str:
+def _draw_effect(axes: Axes, y: int, entry: Entry, effect: Effect) -> None:
+    """One row: the equivalence margin, the interval, the published effects and the measured one."""
+    claim, style = entry.claim, _VERDICTS[entry.verdict]
+    low, high = axes.get_xlim()
+    if claim.expects == "equivalent":
+        ends = (-claim.margin, claim.margin)
+        axes.plot(ends, (y, y), color=RULE, linewidth=9, solid_capstyle="butt", zorder=1)
+    if effect.pairs > 1:
+        ends = max(effect.low, low), min(effect.high, high)
+        axes.plot(ends, (y, y), color=style["color"], linewidth=1.5, zorder=4)
+        for end, cut, shape in (
+            (low, effect.low < low, "<"),
+            (high, effect.high > high, ">"),
+        ):
+            if cut:  # the interval extends beyond the picture
+                axes.plot(end, y, **marker(shape, 5, style["color"], clip_on=False))
+    for logged, mark in ((False, _PUBLISHED), (True, _LOGGED)):
+        if published := published_effect(claim, logged=logged):
+            axes.plot(published.value, y, **mark)
+    axes.plot(effect.value, y, **style)
+
+
+def _in_words(effect: Effect) -> str:
     if effect.pairs == 1:
-        text = f"{effect.value:+.2f}, 1 pair"
-    else:
-        text = (
-            f"{effect.value:+.2f} ({effect.low:+.2f} to {effect.high:+.2f}), {effect.pairs} pairs"
-        )
-    return text.replace("-", "−")
+        return minus(f"{effect.value:+.2f}, 1 pair")
+    interval = f"{effect.low:+.2f} to {effect.high:+.2f}"
+    return minus(f"{effect.value:+.2f} ({interval}), {effect.pairs} pairs")
 
 
 def _range(rows: Sequence[Entry]) -> tuple[float, float]:
-    """What the axis shows: all effects and zero, and of wide intervals as much as is readable."""
+    """The axis's range: all effects and zero, and as much of wide intervals as stays readable."""
     points, ends = [0.0], []
     for entry in rows:
         effect = entry.effect
         assert effect is not None
         points.append(effect.value)
         points += [
-            e.value
-            for logged in (0, 1)
-            if (e := published_effect(entry.claim, logged=bool(logged)))
+            published.value
+            for logged in (False, True)
+            if (published := published_effect(entry.claim, logged=logged))
         ]
         if entry.claim.expects == "equivalent":
             points += [-entry.claim.margin, entry.claim.margin]
@@ -178,7 +183,7 @@ def _legend(figure: Figure, entries: Sequence[Entry]) -> None:
     handles = [Line2D([], [], label=label, **style) for label, style in shown]
     if any(entry.claim.expects == "equivalent" for entry in entries):
         style = marker("s", 7, RULE)
-        handles.append(Line2D([], [], label="taken for no difference", **style))
+        handles.append(Line2D([], [], label="equivalence margin", **style))
     figure.legend(
         handles=handles,
         loc="lower left",
@@ -188,7 +193,3 @@ def _legend(figure: Figure, entries: Sequence[Entry]) -> None:
         handletextpad=0.4,
         columnspacing=1.4,
     )
-
-
-def _short(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"

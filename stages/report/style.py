@@ -1,4 +1,4 @@
-"""What the report's pictures share: colours, bare axes, and the same bytes for the same figures."""
+"""What the report's pictures and tables share: colours, short texts, bare axes, reproducible bytes."""
 
 import io
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Name: colour on light paper, colour on dark. The report swaps them by name.
+# Name: the colour on light paper, the colour on dark paper. The report swaps them by name.
 PALETTE = {
     "paper": ("#ffffff", "#14181f"),
     "band": ("#f4f6f9", "#1b212b"),
@@ -28,7 +28,7 @@ PAPER, BAND, RULE, MUTED, INK, WINNER, HUMAN, REPRODUCED, SMALL = (
 
 @contextmanager
 def drawing(name: str) -> Iterator[None]:
-    """Draw and save a picture in here; `name` tells its elements from those of other pictures."""
+    """Draw and save a picture within this; `name` keeps its elements apart from other pictures'."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a reader's own matplotlibrc must not change the picture
         matplotlib.rcParams.update(
@@ -44,7 +44,7 @@ def drawing(name: str) -> Iterator[None]:
 
 
 def rendered(figure: Figure) -> tuple[bytes, bytes]:
-    """The picture as (SVG, PNG)."""
+    """The picture as (SVG, PNG); the same figure gives the same bytes."""
     svg, png = io.BytesIO(), io.BytesIO()
     undated = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(svg, format="svg", metadata=undated)
@@ -61,7 +61,7 @@ def add_axes(figure: Figure, left: float, top: float, right: float, depth: float
 
 
 def bare(axes: Axes) -> None:
-    """No frame but the line below."""
+    """Remove the frame, except for the line at the bottom."""
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
@@ -79,7 +79,22 @@ def heading(axes: Axes, inches: float, text: str, **style: Any) -> None:
     figure.text(0.12 / width, top + inches / height, text, **({"color": MUTED} | style))
 
 
+def short(text: str, width: int) -> str:
+    """`text`, cut to `width` characters."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def spelt(key: str) -> str:
+    """A key such as ``ten_crop`` in words."""
+    return key.replace("_", " ")
+
+
+def minus(text: str) -> str:
+    """`text` with typographic minus signs."""
+    return text.replace("-", "−")
+
+
 def marker(shape: str, size: float, color: str, **style: Any) -> dict[str, Any]:
-    """How a point is drawn."""
+    """The style of a point."""
     point = {"marker": shape, "markersize": size, "color": color, "linestyle": "", "zorder": 4}
     return point | style

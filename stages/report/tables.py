@@ -1,6 +1,6 @@
-"""The ledger as rows: ``ledger.csv``, ``ledger.parquet`` and the lines of the terminal.
+"""The ledger as rows: ``ledger.csv``, ``ledger.parquet`` and the lines on the terminal.
 
-One row an entry, with the columns of `SCHEMA`. Regenerating them gives the same bytes.
+One row per entry, with the columns of `SCHEMA`. Regenerating them gives the same bytes.
 """
 
 import csv
@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stages.claim import Arm, PublishedEffect
+from stages.claim import Arm, Claim, PublishedEffect
 from stages.ledger.entries import Entry, Ledger, published_effect
 from stages.ledger.verdict import LEVEL
 from stages.measurement import Measurement
@@ -34,7 +34,7 @@ SCHEMA = pa.schema(
         ("expects", _TEXT),  # improves | equivalent
         ("margin", _NUMBER),
         ("published", _NUMBER),
-        ("published_printed", _TEXT),  # the words, where no plain number is printed
+        ("published_printed", _TEXT),  # the paper's words, where it prints no plain number
         ("published_on", _TEXT),  # data set, split, protocol
         ("published_source", _TEXT),
         ("logged", _NUMBER),  # from the authors' logs
@@ -43,7 +43,7 @@ SCHEMA = pa.schema(
         ("dataset", _TEXT),
         ("dataset_digest", _TEXT),
         ("num_classes", _COUNT),
-        ("rates_searched", pa.bool_()),  # each arm has its own learning rate
+        ("rates_searched", pa.bool_()),  # whether each arm has its own learning rate
         ("protocol_with_it", _TEXT),
         ("protocol_without", _TEXT),
         ("error_with_it", _NUMBER),  # mean over the runs, of single networks
@@ -53,13 +53,16 @@ SCHEMA = pa.schema(
         ("ci_high", _NUMBER),
         ("sd", _NUMBER),  # of the pairs' differences
         ("pairs", _COUNT),
-        ("runs", _COUNT),  # of each arm
+        ("runs", _COUNT),  # per arm
         ("pairs_wanted", _COUNT),
-        ("runs_needed", _COUNT),  # to decide the published effect here; null: unknown, or too many
+        (
+            "runs_needed",
+            _COUNT,
+        ),  # per arm, to decide the published effect here; null: unknown, or too many
         ("n_images", _COUNT),
         ("images_low", _NUMBER),  # 95 %, bootstrap over seeds and images
         ("images_high", _NUMBER),
-        ("mcnemar_p", pa.list_(_NUMBER)),  # exact, one a pair
+        ("mcnemar_p", pa.list_(_NUMBER)),  # exact, one per pair
         ("p", _NUMBER),
         ("p_holm", _NUMBER),
         ("verdict", _TEXT),
@@ -75,7 +78,7 @@ SCHEMA = pa.schema(
 
 
 def write_ledger(ledger: Ledger, csv_path: Path, parquet_path: Path) -> None:
-    """Write both tables, each atomically. In the CSV an unknown is empty and a list joined by spaces."""
+    """Write both tables, each atomically. In the CSV, unknowns are empty and lists are joined by spaces."""
     rows = [_row(entry) for entry in ledger.entries]
     text = io.StringIO()
     table = csv.DictWriter(text, SCHEMA.names, lineterminator="\n")
@@ -91,7 +94,7 @@ def write_ledger(ledger: Ledger, csv_path: Path, parquet_path: Path) -> None:
 
 
 def lines(ledger: Ledger) -> list[str]:
-    """A heading, one line for each entry, and a summary."""
+    """One line per entry below a header, then the summary."""
     rows = [("claim", "where", "published", "log", "measured", "95 % interval", "pairs", "verdict")]
     for entry in ledger.entries:
         effect, conditions = entry.effect, entry.conditions
@@ -113,7 +116,7 @@ def lines(ledger: Ledger) -> list[str]:
 
 
 def summary(ledger: Ledger) -> str:
-    """How many entries there are of each verdict, and how many stay decided after Holm's correction."""
+    """How many entries have each verdict, and how many stay decided after Holm's correction."""
     counts = Counter(entry.verdict for entry in ledger.entries)
     verdicts = ", ".join(f"{number} {verdict}" for verdict, number in sorted(counts.items()))
     decided = [e for e in ledger.entries if e.verdict in ("confirmed", "contradicted")]
@@ -121,9 +124,7 @@ def summary(ledger: Ledger) -> str:
     claims = len({entry.claim.key for entry in ledger.entries})
     text = f"{claims} claims: {verdicts}."
     if decided:
-        text += (
-            f" Corrected for all that were tested (Holm), {kept} of {len(decided)} stay decided."
-        )
+        text += f" Corrected for all tests (Holm), {kept} of {len(decided)} remain decided."
     return text
 
 
@@ -134,11 +135,14 @@ def _number(effect: PublishedEffect | None) -> str:
 
 
 def _row(entry: Entry) -> dict[str, Any]:
-    claim, conditions, effect, images = entry.claim, entry.conditions, entry.effect, entry.images
-    published = published_effect(claim, logged=False)
-    logged = published_effect(claim, logged=True)
+    return _claim_columns(entry) | _published_columns(entry.claim) | _measured_columns(entry)
+
+
+def _claim_columns(entry: Entry) -> dict[str, Any]:
+    """The claim, the verdict on it, and the runs that this rests on."""
+    claim, images = entry.claim, entry.images
     runs = (*entry.with_it, *entry.without)
-    row: dict[str, Any] = {
+    return {
         "paper": claim.paper,
         "claim": claim.id,
         "statement": claim.statement,
@@ -162,6 +166,12 @@ def _row(entry: Entry) -> dict[str, Any]:
         "mcnemar_p": list(images.mcnemar) if images else [],
         "command": entry.command,
     }
+
+
+def _published_columns(claim: Claim) -> dict[str, Any]:
+    published = published_effect(claim, logged=False)
+    logged = published_effect(claim, logged=True)
+    row: dict[str, Any] = {}
     if published:
         row |= {
             "published": published.value,
@@ -171,6 +181,13 @@ def _row(entry: Entry) -> dict[str, Any]:
         }
     if logged:
         row |= {"logged": logged.value, "logged_source": logged.source}
+    return row
+
+
+def _measured_columns(entry: Entry) -> dict[str, Any]:
+    """The conditions of the runs and what they measured; empty if there were none."""
+    conditions, effect, images = entry.conditions, entry.effect, entry.images
+    row: dict[str, Any] = {}
     if conditions:
         row |= {
             "profile": conditions.profile,

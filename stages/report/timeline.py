@@ -1,7 +1,7 @@
-"""The timeline as a picture: the record with ImageNet reproductions in it, other runs apart below.
+"""The timeline as a picture: the record with its ImageNet reproductions, and other runs below it.
 
-Drawn with matplotlib's objects, not pyplot, and from nothing but its arguments: the same figures
-give the same bytes.
+Drawn with matplotlib's objects, not pyplot, and from its arguments alone: the same figures give the same
+bytes.
 """
 
 from collections import defaultdict
@@ -31,12 +31,14 @@ from stages.report.style import (
     heading,
     marker,
     rendered,
+    short,
+    spelt,
 )
 
-# The challenge's own metric, the only one that this picture shows.
+# The challenge's own metric, the only one in this picture.
 TOP5 = "error_top5"
 
-# A year is a column one unit wide; within it each kind of figure has its lane.
+# A year is a column one unit wide; within it, each kind of figure has its own lane.
 _WINNER_LANE, _OTHER_LANE, _REPRODUCED_LANE, _NEXT_MODEL = -0.14, 0.1, 0.28, 0.13
 
 _BARS = "95 % intervals (several seeds: mean and range)"
@@ -52,8 +54,8 @@ def draw_timeline(
 ) -> tuple[bytes, bytes]:
     """The picture as (SVG, PNG), legible at 900 px wide.
 
-    Only reproductions that count as ImageNet figures enter the panel of the record; the others have
-    panels of their own, one a data set, each with its chance level.
+    Only reproductions that count as ImageNet figures enter the record's panel; the others have panels of
+    their own, one per data set, each with its chance level.
     """
     imagenet = [r for r in reproduced if _beside_the_record(r)]
     panels = _small_panels(reproduced)
@@ -68,7 +70,7 @@ def draw_timeline(
         elif reproduced:
             note = "Not reproduced at ImageNet scale yet."
         else:
-            note = "Nothing has been reproduced yet; to begin: python -m pipeline.run --year 2012"
+            note = "Nothing has been reproduced yet. To begin: python -m pipeline.run --year 2012"
         record = add_axes(figure, _LEFT, _RECORD_TOP, _RIGHT, _RECORD_HEIGHT)
         _draw_record(record, published, imagenet, note)
         top = record_bottom + 0.1
@@ -86,8 +88,8 @@ def _draw_record(
     imagenet: Sequence[Reproduction],
     note: str,
 ) -> None:
-    drawn = [row for row in published if row.headline]
-    winners = [row for row in drawn if row.role.startswith("winner")]
+    headlines = [row for row in published if row.headline]
+    winners = [row for row in headlines if row.role.startswith("winner")]
     years = [row.year for row in winners]
     estimates = [r.estimate(TOP5) for r in imagenet]
     top = max([30.0, *(e.high + 2 for e in estimates if e)])
@@ -101,13 +103,35 @@ def _draw_record(
     heading(axes, 0.42, title, color=INK, weight="bold", size=10)
     heading(axes, 0.2, f"Published on the hidden test set. {note}")
 
-    for human in (row for row in drawn if row.role == "human"):
+    _draw_humans(axes, headlines, years[0] - 0.44)
+    _draw_winners(axes, winners)
+    _draw_others(axes, published)
+    _draw_strip(axes, headlines)
+    _draw_imagenet(axes, imagenet)
+    axes.legend(
+        handles=_legend(imagenet),
+        loc="upper right",
+        frameon=True,
+        facecolor=PAPER,
+        edgecolor=RULE,
+        framealpha=1,
+        fancybox=False,
+        labelspacing=0.65,
+        borderpad=0.9,
+    )
+
+
+def _draw_humans(axes: Axes, headlines: Sequence[PublishedResult], x: float) -> None:
+    for human in (row for row in headlines if row.role == "human"):
         level = float(human.error_top5)
         axes.axhline(level, color=HUMAN, linewidth=1.1, dashes=(6, 3), zorder=1)
         who = f"{_name(human)}, {human.images:,} test images"
         text = f"human ({who})  {human.error_top5}"
-        _label(axes, text, years[0] - 0.44, level, (0, 4), color=HUMAN, ha="left", va="bottom")
+        _label(axes, text, x, level, (0, 4), color=HUMAN, ha="left", va="bottom")
 
+
+def _draw_winners(axes: Axes, winners: Sequence[PublishedResult]) -> None:
+    """The winners on the provided data; a dotted line joins figures of different test sets."""
     for before, after in pairwise(winners):
         same_set = before.eval_set == after.eval_set
         axes.plot(
@@ -123,6 +147,10 @@ def _draw_record(
         x, y = row.year + _WINNER_LANE, float(row.error_top5)
         axes.plot(x, y, **_winner_marker(row.eval_set == main_set))
         _label(axes, row.error_top5, x, y, (-8, -6), weight="bold", color=WINNER, va="top")
+
+
+def _draw_others(axes: Axes, published: Sequence[PublishedResult]) -> None:
+    """The winners with outside data, and the runners-up."""
     for row in published:
         x, y = row.year + _OTHER_LANE, float(row.error_top5)
         if row.role == "winner" and row.extra_data:
@@ -131,25 +159,11 @@ def _draw_record(
         elif row.role == "runner_up" and row.headline:
             axes.plot(x, y, **_RUNNER_UP)
 
-    _draw_strip(axes, drawn)
-    _draw_imagenet(axes, imagenet)
-    axes.legend(
-        handles=_legend(imagenet),
-        loc="upper right",
-        frameon=True,
-        facecolor=PAPER,
-        edgecolor=RULE,
-        framealpha=1,
-        fancybox=False,
-        labelspacing=0.65,
-        borderpad=0.9,
-    )
 
-
-def _draw_strip(axes: Axes, drawn: Sequence[PublishedResult]) -> None:
-    """Under each year: who won, with what, who came next, and on which test set."""
-    winners = [row for row in drawn if row.role.startswith("winner")]
-    for row in drawn:
+def _draw_strip(axes: Axes, headlines: Sequence[PublishedResult]) -> None:
+    """Under each year: who won, with what, who came second, and on which test set."""
+    winners = [row for row in headlines if row.role.startswith("winner")]
+    for row in headlines:
         if row.role == "runner_up":
             text = f"◇ {_name(row)} {row.error_top5}"
             _under(axes, row.year, 0.84, text, color=MUTED, size=8)
@@ -182,48 +196,48 @@ def _draw_strip(axes: Axes, drawn: Sequence[PublishedResult]) -> None:
 
 def _draw_imagenet(axes: Axes, imagenet: Sequence[Reproduction]) -> None:
     by_year: dict[int, list[tuple[Estimate, Reproduction]]] = defaultdict(list)
-    for one in imagenet:
-        if estimate := one.estimate(TOP5):
-            by_year[one.any.year].append((estimate, one))
-    for year, ones in by_year.items():
-        models = sorted({one.any.model for _, one in ones})
+    for reproduction in imagenet:
+        if estimate := reproduction.estimate(TOP5):
+            by_year[reproduction.any.year].append((estimate, reproduction))
+    for year, estimates in by_year.items():
+        models = sorted({reproduction.any.model for _, reproduction in estimates})
         label_x = year + _REPRODUCED_LANE + _NEXT_MODEL * (len(models) - 1) + 0.1
-        ones.sort(key=lambda pair: pair[0].value)
-        heights = _spread([estimate.value for estimate, _ in ones], gap=1.15)
-        for (estimate, one), label_y in zip(ones, heights, strict=True):
-            m, y = one.any, estimate.value
+        estimates.sort(key=lambda pair: pair[0].value)
+        heights = _spread([estimate.value for estimate, _ in estimates], gap=1.15)
+        for (estimate, reproduction), label_y in zip(estimates, heights, strict=True):
+            m, y = reproduction.any, estimate.value
             x = year + _REPRODUCED_LANE + _NEXT_MODEL * models.index(m.model)
-            for counterpart in one.counterparts[:1]:
+            for counterpart in reproduction.counterparts[:1]:
                 if TOP5 in counterpart.figures:
                     axes.plot(x, counterpart.figures[TOP5], **_COUNTERPART)
             axes.vlines(x, estimate.low, estimate.high, color=REPRODUCED, linewidth=1.2, zorder=5)
             axes.plot(x, y, **_reproduced_marker(m.protocol))
             axes.plot((x, label_x), (y, label_y), color=REPRODUCED, linewidth=0.6, zorder=3)
-            text = f"{_short(m.model.partition('_')[0], 12)} {y:.1f}"
+            text = f"{short(m.model.partition('_')[0], 12)} {y:.1f}"
             style = {"color": REPRODUCED, "ha": "left", "va": "center", "size": 8}
             _label(axes, text, label_x, label_y, (1, 0), **style)
 
 
 def _draw_small(axes: Axes, rows: Sequence[Reproduction]) -> None:
-    of = rows[0].any
+    m = rows[0].any
     axes.set(xlim=(0, 100), ylim=(len(rows) - 0.5, -0.5))
     bare(axes)
     axes.tick_params(axis="y", length=0, labelleft=False)
     axes.xaxis.grid(color=RULE, linewidth=0.5)
     axes.set_xlabel(f"top-5 error, percent; {_BARS}", color=MUTED)
-    title = f"Small-scale runs (not ImageNet figures): {of.profile}, {_short(of.dataset, 40)}, "
-    heading(axes, 0.36, f"{title}{of.num_classes:,} classes", weight="bold", color=SMALL)
-    chance = METRICS[TOP5].chance(of.num_classes) or 0.0
+    title = f"Small-scale runs (not ImageNet figures): {m.profile}, {short(m.dataset, 40)}, "
+    heading(axes, 0.36, f"{title}{m.num_classes:,} classes", weight="bold", color=SMALL)
+    chance = METRICS[TOP5].chance(m.num_classes) or 0.0
     axes.axvline(chance, color=MUTED, linewidth=1, dashes=(2, 2))
     _label(axes, f"chance {chance:.1f}", chance, -0.5, (0, 3), color=MUTED, va="bottom")
-    names = [_row_name(one.any) for one in rows]
-    for y, one in enumerate(rows):
-        estimate = one.estimate(TOP5)
+    names = [_row_name(row.any) for row in rows]
+    for y, row in enumerate(rows):
+        estimate = row.estimate(TOP5)
         assert estimate is not None  # _small_panels leaves the others out
         axes.hlines(y, estimate.low, estimate.high, color=SMALL, linewidth=1.4, zorder=3)
         axes.plot(estimate.value, y, "D", color=SMALL, markersize=5, zorder=4)
-        m = one.any
-        # Runs that differ only in their recipe are told apart by its hash.
+        m = row.any
+        # The hash distinguishes runs that differ only in their recipe.
         left = f"{names[y]}  {m.recipe_id[:5]}" if names.count(names[y]) > 1 else names[y]
         seeds = f"{estimate.seeds} seeds" if estimate.seeds > 1 else f"n = {m.n:,}"
         right = f"{estimate.value:.1f}  ({estimate.low:.1f} to {estimate.high:.1f}), {seeds}"
@@ -233,19 +247,18 @@ def _draw_small(axes: Axes, rows: Sequence[Reproduction]) -> None:
         )
 
 
-def _beside_the_record(one: Reproduction) -> bool:
-    """Whether a reproduction is drawn in the record's panel: a figure of ImageNet's, at full scale."""
-    return (
-        one.any.benchmark == IMAGENET.name and not one.not_comparable and bool(one.estimate(TOP5))
-    )
+def _beside_the_record(reproduction: Reproduction) -> bool:
+    """Whether a reproduction is drawn in the record's panel: an ImageNet figure at full scale."""
+    on_imagenet = reproduction.any.benchmark == IMAGENET.name
+    return on_imagenet and not reproduction.not_comparable and bool(reproduction.estimate(TOP5))
 
 
 def _small_panels(reproduced: Sequence[Reproduction]) -> list[list[Reproduction]]:
     panels: dict[tuple[object, ...], list[Reproduction]] = defaultdict(list)
-    for one in reproduced:
-        if one.estimate(TOP5) and not _beside_the_record(one):
-            m = one.any
-            panels[m.profile, m.dataset, m.dataset_digest, m.num_classes].append(one)
+    for reproduction in reproduced:
+        if reproduction.estimate(TOP5) and not _beside_the_record(reproduction):
+            m = reproduction.any
+            panels[m.profile, m.dataset, m.dataset_digest, m.num_classes].append(reproduction)
     return list(panels.values())
 
 
@@ -267,18 +280,18 @@ _COUNTERPART = marker("_", 13, INK, markeredgewidth=1.6)
 
 def _legend(imagenet: Sequence[Reproduction]) -> list[Line2D]:
     entries = [
-        ("winner on provided data (from 2012: several nets)", _winner_marker(True)),
-        ("the same on the test set of 2010 or 2011", _winner_marker(False)),
+        ("winner, challenge data only (from 2012: ensembles)", _winner_marker(True)),
+        ("the same, on another test set (2010, 2011)", _winner_marker(False)),
         ("winner, with outside data", _OUTSIDE),
         ("runner-up", _RUNNER_UP),
     ]
-    protocols = sorted({one.any.protocol for one in imagenet})
+    protocols = sorted({reproduction.any.protocol for reproduction in imagenet})
     entries += [
-        (f"reproduced: one net, validation set, {_spelt(p)}", _reproduced_marker(p))
+        (f"reproduced: one net, validation set, {spelt(p)}", _reproduced_marker(p))
         for p in protocols
     ]
     if imagenet:
-        entries.append(("published by the paper, validation set, same protocol", _COUNTERPART))
+        entries.append(("published in the paper: validation set, same protocol", _COUNTERPART))
     return [Line2D([], [], label=label, **style) for label, style in entries]
 
 
@@ -301,7 +314,7 @@ def _label(
 
 
 def _spread(levels: Sequence[float], gap: float) -> list[float]:
-    """`levels`, ascending, moved up as little as keeps them `gap` apart."""
+    """`levels`, in ascending order, moved up just enough to be `gap` apart."""
     spread: list[float] = []
     for level in levels:
         spread.append(max(level, spread[-1] + gap) if spread else level)
@@ -309,16 +322,8 @@ def _spread(levels: Sequence[float], gap: float) -> list[float]:
 
 
 def _row_name(m: Measurement) -> str:
-    return f"{m.year}  {_short(m.model, 16)}, {_spelt(m.protocol)}"
+    return f"{m.year}  {short(m.model, 16)}, {spelt(m.protocol)}"
 
 
 def _name(row: PublishedResult) -> str:
     return row.team.partition(" (")[0]
-
-
-def _short(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"
-
-
-def _spelt(protocol: str) -> str:
-    return protocol.replace("_", " ")

@@ -1,9 +1,9 @@
-"""collate: the timeline, the ledger and the report, from measurements and the official record alone.
+"""The timeline, the ledger and the report, from measurements and the official record alone.
 
-``timeline.csv`` has one row a figure, published and reproduced, with the columns of `COLUMNS`;
-``timeline.svg`` and ``.png`` are its picture. ``ledger.csv`` and ``ledger.parquet`` have one row a claim
-and setting; ``forest-PAPER.svg`` and ``.png`` are pictures of those tested. ``index.html`` is the report,
-which needs no other file and no network. The same figures give the same bytes.
+``timeline.csv`` has one row per figure, published or reproduced, with the columns of `COLUMNS`;
+``timeline.svg`` and ``.png`` show it as a picture. ``ledger.csv`` and ``ledger.parquet`` have one row per
+claim and conditions; ``forest-PAPER.svg`` and ``.png`` show the claims that were tested. ``index.html`` is
+the report, which needs no other file and no network. The same figures give the same bytes.
 """
 
 import csv
@@ -28,14 +28,14 @@ from stages.measurement import (
 from stages.metrics import IMAGENET, METRICS, Metric
 from stages.paper import Paper
 from stages.report.forest import draw_forest
-from stages.report.style import PALETTE
+from stages.report.style import PALETTE, minus, spelt
 from stages.report.tables import summary, write_ledger
 from stages.report.timeline import TOP5, draw_timeline
 from stages.storage import write_atomically
 
 COLUMNS = (
     "kind",  # published | reproduced
-    "scope",  # imagenet, or the name of another benchmark; small-scale: stands beside nothing published
+    "scope",  # imagenet, or the name of another benchmark; small-scale: comparable to nothing published
     "year",
     "role",  # winner, runner_up, ... of the record; single_model; reproduction
     "paper",
@@ -43,7 +43,7 @@ COLUMNS = (
     "team",
     "description",
     "metric",  # see stages.metrics.METRICS
-    "value",  # in the metric's unit, mostly percent; of the record as printed
+    "value",  # in the metric's unit, mostly percent; the record's as printed
     "ci_low",  # 95 % interval
     "ci_high",
     "n",  # images
@@ -61,8 +61,8 @@ COLUMNS = (
     "code_version",
     "finished_at",
     "deviations",  # joined by "; "
-    "source",  # of the record
-    "status",  # of the record: verified, verified-2nd, memory
+    "source",  # published figures only
+    "status",  # published figures only: verified, verified-2nd, memory
     "run",
     "url",
     "not_imagenet_because",
@@ -74,7 +74,7 @@ _ROLES = {
     "winner": "winner",
     "winner_provided_data": "winner, provided data only",
     "runner_up": "runner-up",
-    "notable": "also there",
+    "notable": "other entry",
     "post_challenge": "after the challenge",
     "human": "human",
 }
@@ -82,7 +82,7 @@ _ROLES = {
 
 @dataclass(frozen=True)
 class Report:
-    """Where the files are."""
+    """The paths of the files."""
 
     csv: Path
     svg: Path
@@ -94,11 +94,11 @@ class Report:
 
 @dataclass(frozen=True)
 class _Table:
-    """Rows whose figures are of the same metrics, and so fit under one head.
+    """Rows with figures of the same metrics, which therefore fit under one header.
 
     Attributes:
-        metrics: of the columns.
-        rows: what stands in them.
+        metrics: the metrics of the columns.
+        rows: the figures or reproductions to show.
     """
 
     metrics: tuple[Metric, ...]
@@ -106,7 +106,7 @@ class _Table:
 
     @property
     def figures(self) -> str:
-        """What the columns hold, in words: "error in percent"."""
+        """The content of the columns in words, e.g. "error in percent"."""
         first = self.metrics[0]
         return f"{first.quantity} in {'percent' if first.unit == '%' else first.unit}"
 
@@ -122,7 +122,7 @@ class _Year:
 
 @dataclass(frozen=True)
 class _Claims:
-    """A paper's entries, those that were tested and the others; and the picture of the former."""
+    """A paper's entries, tested and untested, and the picture of those tested."""
 
     paper: str
     tested: tuple[Entry, ...]
@@ -139,13 +139,14 @@ def collate(
 ) -> Report:
     """Write the timeline, the ledger and the report into `out`, each file atomically.
 
-    Of two measurements of the same setting and seed the later counts. A run that only tests a claim is in
-    the ledger and among all measurements, not in the timeline, which is of what was published.
+    If two measurements have the same conditions and seed, the later counts. A run that only tests a claim
+    is shown in the ledger and among all measurements, but not in the timeline, which shows what was
+    published.
     """
     tests = [m for m in measurements if m.split == "val"]
     measured = reproductions(tests, papers)
-    of_papers = [m for m in tests if m.recipe_id not in ledger.recipe_ids]
-    reproduced = reproductions(of_papers, papers)
+    published_recipes = [m for m in tests if m.recipe_id not in ledger.recipe_ids]
+    reproduced = reproductions(published_recipes, papers)
     svg, png = draw_timeline(published, reproduced)
     report = Report(
         csv=out / "timeline.csv",
@@ -167,7 +168,7 @@ def collate(
     for paper, (forest_svg, forest_png) in forests.items():
         write_atomically(out / f"forest-{paper}.svg", forest_svg)
         write_atomically(out / f"forest-{paper}.png", forest_png)
-    pictures = {paper: _inline(drawn.decode()) for paper, (drawn, _) in forests.items()}
+    pictures = {paper: _inline(forest_svg.decode()) for paper, (forest_svg, _) in forests.items()}
     page = _page(published, papers, reproduced, measured, svg.decode(), ledger, pictures)
     write_atomically(report.html, page)
     return report
@@ -198,8 +199,9 @@ def _table(published: Sequence[PublishedResult], reproduced: Sequence[Reproducti
     table.writeheader()
     for row in published:
         table.writerows(_published_rows(row))
-    for one in reproduced:
-        table.writerows(_reproduced_row(m, one.not_comparable) for m in one.measurements)
+    for reproduction in reproduced:
+        reason = reproduction.not_comparable
+        table.writerows(_reproduced_row(m, reason) for m in reproduction.measurements)
     return text.getvalue()
 
 
@@ -308,7 +310,7 @@ def _page(
         "signed": _signed,
         "probability": lambda p: "< 0.001" if p < 0.001 else f"= {p:.3f}",
         "grouped": "{:,}".format,
-        "spelt": lambda key: key.replace("_", " "),
+        "spelt": spelt,
     }
     environment.tests["link"] = _is_link
     environment.globals |= {"published_effect": published_effect, "metrics": METRICS}
@@ -333,7 +335,7 @@ def _years(
     reproduced: Sequence[Reproduction],
 ) -> list[int]:
     years = {row.year for row in published} | {paper.year for paper in papers}
-    return sorted(years | {one.any.year for one in reproduced})
+    return sorted(years | {reproduction.any.year for reproduction in reproduced})
 
 
 def _year(
@@ -343,7 +345,7 @@ def _year(
     reproduced: Sequence[Reproduction],
 ) -> _Year:
     rows = [row for row in published if row.year == year]
-    runs = [one for one in reproduced if one.any.year == year]
+    runs = [reproduction for reproduction in reproduced if reproduction.any.year == year]
     return _Year(
         year,
         headlines=tuple(row for row in rows if row.role in _HEADLINES),
@@ -354,13 +356,13 @@ def _year(
             if paper.year == year
         ),
         reproduced=_tables(
-            sorted(runs, key=lambda one: bool(one.not_comparable)), lambda one: one.metrics
+            sorted(runs, key=lambda run: bool(run.not_comparable)), lambda run: run.metrics
         ),
     )
 
 
 def _tables(rows: Iterable[_Row], metrics: Callable[[_Row], Iterable[str]]) -> tuple[_Table, ...]:
-    """The rows in tables of their own for each kind of figure, in the order of the first of each."""
+    """One table for each kind of figure, in the order in which the kinds first appear."""
     tables: dict[tuple[Metric, ...], list[_Row]] = {}
     for row in rows:
         tables.setdefault(_columns(metrics(row)), []).append(row)
@@ -368,7 +370,7 @@ def _tables(rows: Iterable[_Row], metrics: Callable[[_Row], Iterable[str]]) -> t
 
 
 def _columns(metrics: Iterable[str]) -> tuple[Metric, ...]:
-    """The columns for some metrics; the challenge's own comes first, and classifiers always have both."""
+    """The columns for `metrics`; the challenge's own comes first, and classifiers always have both."""
     names = set(metrics)
     classification = {TOP5, "error_top1"}
     wanted = names | classification if names & classification else names
@@ -376,9 +378,9 @@ def _columns(metrics: Iterable[str]) -> tuple[Metric, ...]:
 
 
 def _inline(svg: str) -> Markup:
-    """The picture's element alone, its colours those of the page, so that it turns dark with it.
+    """The picture's element alone, in the page's colours, so that both turn dark together.
 
-    Matplotlib escapes what it writes; its comments repeat each text and go.
+    Matplotlib escapes the texts; its comments, which repeat them, are removed.
     """
     element = re.sub(r"<!--.*?-->\n?", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     for name, (light, _) in PALETTE.items():
@@ -387,7 +389,7 @@ def _inline(svg: str) -> Markup:
 
 
 def _signed(points: float) -> str:
-    return f"{points:+.2f}".replace("-", "−")
+    return minus(f"{points:+.2f}")
 
 
 def _is_link(url: str) -> bool:

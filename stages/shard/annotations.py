@@ -74,12 +74,14 @@ def _objects(
     odd: Counter[str] = Counter()
     first: dict[str, str] = {}
     for row in rows.filter(pc.fill_null(pc.greater(lengths, 0), False)).to_pylist():
-        wrong, found = _judge(row, len(info.classes))
-        if info.schema_version == SCHEMA_VERSION and found != {EMPTY, OUTSIDE} & set(row["flags"]):
+        wrong, oddities = _judge(row, len(info.classes))
+        if info.schema_version == SCHEMA_VERSION and oddities != {EMPTY, OUTSIDE} & set(
+            row["flags"]
+        ):
             wrong = wrong | {"other odd boxes than are noted in their flags"}
         faults.update(wrong)
-        odd.update(found)
-        for name in (*wrong, *found):
+        odd.update(oddities)
+        for name in (*wrong, *oddities):
             first.setdefault(name, row["key"])
     for name, count in faults.items():
         yield Finding(

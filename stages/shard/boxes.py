@@ -39,12 +39,12 @@ def _scaled(first: float, last: float, factor: float) -> tuple[float, float]:
 
 def noted(boxes: Iterable[Box], width: int, height: int) -> set[str]:
     """The flags of an image's boxes, in the image as it is stored."""
-    found = set()
+    flags = set()
     for box in boxes:
         if box.xmax <= box.xmin or box.ymax <= box.ymin:
-            found.add(EMPTY)
+            flags.add(EMPTY)
         if min(box.xmin, box.ymin) < -_SLACK or (
             box.xmax > width - 1 + _SLACK or box.ymax > height - 1 + _SLACK
         ):
-            found.add(OUTSIDE)
-    return found
+            flags.add(OUTSIDE)
+    return flags

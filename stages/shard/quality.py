@@ -156,20 +156,20 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _flags(image: Image.Image, format: str, fits: bool) -> tuple[str, ...]:
-    found = [] if fits or format == "JPEG" else [format.lower()]
+    flags = [] if fits or format == "JPEG" else [format.lower()]
     if image.mode in _GREY:
-        found.append("grayscale")
+        flags.append("grayscale")
     if image.mode == "CMYK":
-        found.append("cmyk")
+        flags.append("cmyk")
     if format == "JPEG" and "progressive" in image.info:
-        found.append("progressive")
+        flags.append("progressive")
     if "exif" in image.info:
         orientation = _orientation(image)
         if orientation is None:
-            found.append("exif-broken")
+            flags.append("exif-broken")
         elif orientation > 1:
-            found.append("exif-rotated")
-    return tuple(sorted(found))
+            flags.append("exif-rotated")
+    return tuple(sorted(flags))
 
 
 def _orientation(image: Image.Image) -> int | None:

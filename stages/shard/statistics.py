@@ -94,15 +94,15 @@ def pixel_statistics(
 
 
 def _sum(task: _Task) -> _Sums:
-    """Sums over some images, or what an earlier run found. Runs in a worker."""
+    """Sums over some images, or what an earlier run kept. Runs in a worker."""
     if not task.folder.exists(task.result):
         sums = _add_up(task)
         packed = io.BytesIO()
         np.savez(packed, pixels=sums.pixels, products=sums.products)
         task.folder.write_atomic(task.result, packed.getvalue())
         return sums
-    found = np.load(io.BytesIO(task.folder.read(task.result)), allow_pickle=False)
-    return _Sums(len(task.spans), found["pixels"], found["products"])
+    kept = np.load(io.BytesIO(task.folder.read(task.result)), allow_pickle=False)
+    return _Sums(len(task.spans), kept["pixels"], kept["products"])
 
 
 def _add_up(task: _Task) -> _Sums:

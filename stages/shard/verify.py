@@ -292,11 +292,11 @@ def _check_shard(task: _Task) -> tuple[int, list[Finding]]:
 
 def _damage(task: _Task, data: bytes, rows: Sequence[dict[str, Any]]) -> str | None:
     """Why the file is not the one that was written; None where it is."""
-    found = hashlib.sha256(data).hexdigest()
-    if found == task.file.sha256:
+    digest = hashlib.sha256(data).hexdigest()
+    if digest == task.file.sha256:
         return None
-    if found in task.known:
-        return f"has the content of {task.known[found]}"
+    if digest in task.known:
+        return f"has the content of {task.known[digest]}"
     spoilt = [
         row["key"]
         for row in rows
@@ -328,9 +328,13 @@ def _strangers(data: bytes, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 def _undecodable(image: bytes, row: dict[str, Any]) -> str | None:
     try:
-        found = prepare(image, f"{row['key']}.{row['format']}", check_pixels=True)
+        prepared = prepare(image, f"{row['key']}.{row['format']}", check_pixels=True)
     except RefusedError as refused:
         return str(refused)
-    if (found.width, found.height, found.mode) != (row["width"], row["height"], row["mode"]):
-        return f"it is {found.width} x {found.height} {found.mode}"
+    if (prepared.width, prepared.height, prepared.mode) != (
+        row["width"],
+        row["height"],
+        row["mode"],
+    ):
+        return f"it is {prepared.width} x {prepared.height} {prepared.mode}"
     return None

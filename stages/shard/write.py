@@ -131,8 +131,8 @@ class _Tar:
             except RefusedError as refused:
                 self._add_row(sample, _refusal(data, str(refused)))
                 continue
-            found = _sample(data, stored, offset=self.bytes + BLOCK)
-            self._add_row(sample, found | _annotated(sample, stored, self._labels))
+            row = _sample(data, stored, offset=self.bytes + BLOCK)
+            self._add_row(sample, row | _annotated(sample, stored, self._labels))
             self.samples += 1
             yield from tar_sample(sample.image.key, stored.format, stored.data, sample.label)
         yield bytes(2 * BLOCK + -(self.bytes + 2 * BLOCK) % RECORD)

@@ -125,10 +125,10 @@ def captions_beside(folder: Folder) -> dict[str, tuple[str, ...]]:
     if not folder.exists(CAPTIONS):
         return {}
     try:
-        found = json.loads(folder.read(CAPTIONS))
-        if not isinstance(found, dict):
+        captions = json.loads(folder.read(CAPTIONS))
+        if not isinstance(captions, dict):
             raise ValueError("it is not an object of lists by file name")
-        return {name: sentences(value) for name, value in found.items()}
+        return {name: sentences(value) for name, value in captions.items()}
     except (ValueError, RecursionError) as error:
         raise PipelineError(
             f"{folder}/{CAPTIONS} cannot be read: {error}",

@@ -82,17 +82,17 @@ def _one_year(where: str, paths: Iterable[str]) -> str:
 
 def _kinds(where: str, files: Collection[str], year: str) -> list[str]:
     """The kinds of annotations that are there, for both splits."""
-    found = []
+    versions = []
     for kind in KINDS:
         names = [f"{ANNOTATIONS}/{kind}_{split}{year}.json" for split in _SPLITS]
         missing = [name for name in names if name not in files]
         if len(missing) == 1:
             raise PipelineError(f"{where} looks like COCO but has no {missing[0]}", _GIVE)
         if not missing:
-            found.append(kind)
-    if not found:
+            versions.append(kind)
+    if not versions:
         raise PipelineError(f"{where} looks like COCO but has no annotations of both splits", _GIVE)
-    return found
+    return versions
 
 
 class _Annotated(NamedTuple):

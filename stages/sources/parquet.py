@@ -72,14 +72,14 @@ def _read(folder: Folder) -> Source:
 
 
 def _split(folder: Folder, name: str) -> Split | None:
-    found = _SPLIT.findall(name)
-    if not found:
+    words = _SPLIT.findall(name)
+    if not words:
         raise PipelineError(
             f"{folder}/{name} says neither train nor val (validation) nor test",
             "put the split into the file's name, such as train-00000-of-00294.parquet",
         )
     splits: dict[str, Split] = {"train": "train", "val": "val", "validation": "val"}
-    return splits.get(found[-1])
+    return splits.get(words[-1])
 
 
 def _images(folder: Folder, file: str, split: Split) -> Iterator[NumberedImage]:

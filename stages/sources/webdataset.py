@@ -75,12 +75,12 @@ def _read(folder: Folder) -> Source:
     images: list[NumberedImage] = []
     for split, shards in _shards(folder).items():
         for shard, length in shards.items():
-            found = list(_samples(folder, shard, split))
-            if length is not None and len(found) != length:
+            samples = list(_samples(folder, shard, split))
+            if length is not None and len(samples) != length:
                 raise PipelineError(
-                    f"{folder}/{shard} holds {len(found)} samples, not {length}", FETCH_AGAIN
+                    f"{folder}/{shard} holds {len(samples)} samples, not {length}", FETCH_AGAIN
                 )
-            images += found
+            images += samples
     return numbered_source(folder, LAYOUT.form, images, [])
 
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-# Of Tensor and of torch.nn.init.
-_DRAWS = {"normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_"}
+from models.registry import DRAWS
 
 
 class PairedInitialisation(TorchFunctionMode):
@@ -44,7 +43,7 @@ class PairedInitialisation(TorchFunctionMode):
     ) -> Any:
         """Set the seed before each draw."""
         kwargs = kwargs or {}
-        if getattr(func, "__name__", "") in _DRAWS:
+        if getattr(func, "__name__", "") in DRAWS:
             drawn: Tensor = args[0] if args else kwargs["tensor"]
             shape = tuple(drawn.shape)
             key = [self._seed, math.prod(shape), *shape, self._seen[shape]]

@@ -20,16 +20,18 @@ from stages.trial import Trial
 
 
 @pytest.mark.parametrize(
-    ("workers", "cpus", "gpus", "told"),
+    ("workers", "cpus", "gpus", "message"),
     [
         (5, 1, 0, "5 workers need 5 CPUs, and the cluster has room for 4"),
         (3, 2, 0, "3 workers need 6 CPUs, and the cluster has room for 2"),
         (2, 1, 1, "2 workers need 2 CPUs and as many GPUs, and the cluster has room for 1"),
     ],
 )
-def test_workers_that_do_not_fit_are_refused(workers: int, cpus: int, gpus: int, told: str) -> None:
+def test_workers_that_do_not_fit_are_refused(
+    workers: int, cpus: int, gpus: int, message: str
+) -> None:
     resources = Resources(((3, 1), (1, 0))) if gpus or cpus == 1 else Resources(((2, 0), (3, 0)))
-    with pytest.raises(PipelineError, match=told):
+    with pytest.raises(PipelineError, match=message):
         ray_tasks(workers, resources, cpus, gpus)
     ray_tasks(workers - 1, resources, cpus, gpus)
 

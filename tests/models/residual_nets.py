@@ -1,4 +1,4 @@
-"""What the tests of the residual networks share."""
+"""Helpers that the tests of the residual networks share."""
 
 import torch
 from torch import nn
@@ -33,7 +33,7 @@ def sizes(model: nn.Module, layers: list[str], side: int) -> dict[str, tuple[int
 
 
 def randomise_norms(model: nn.Module) -> None:
-    """Batch norms that do something, so that two nets are only equal if each norm is in place."""
+    """Give every batch norm an effect, so that two nets are equal only if each norm is in place."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)

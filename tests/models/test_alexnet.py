@@ -162,7 +162,7 @@ def test_logits_depend_on_the_image_only_at_the_0_to_255_scale() -> None:
 
 
 def test_224_and_227_see_the_same_through_zeros() -> None:
-    """Sizes round up: a crop of 224 is one of 227 whose last three rows and columns are 0."""
+    """Sizes round up: a crop of 224 equals one of 227 whose last three rows and columns are 0."""
     net = models.create("alexnet", 5, width=0.125).eval()
     x = 60 * torch.randn(1, 3, 224, 224)
     torch.testing.assert_close(net(x), net(F.pad(x, (0, 3, 0, 3))))
@@ -197,7 +197,7 @@ def test_other_image_sizes(image_size: int) -> None:
         ({"remove": ("conv2",), "within_map_norm": True}, "conv2"),
     ],
 )
-def test_knobs_that_mean_nothing_are_refused(knobs: dict[str, object], message: str) -> None:
+def test_knobs_without_effect_are_refused(knobs: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         on_meta(**knobs)
 

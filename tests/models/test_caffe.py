@@ -1,4 +1,4 @@
-"""The tests write the files themselves, in every form that Caffe had for a blob."""
+"""The tests write the files themselves, in every format that Caffe has used for a blob."""
 
 import struct
 from collections.abc import Iterator
@@ -166,7 +166,7 @@ FIRST = net(v2_layer("conv1", "Convolution", (blob(WEIGHT), blob(BIAS))))
 SECOND = v1_layer("fc", 14, (blob(torch.ones(2, 2), "legacy"),))
 
 
-def test_cut_anywhere_it_says_so_or_has_whole_layers_only(tmp_path: Path) -> None:
+def test_a_file_cut_anywhere_is_refused_or_has_only_whole_layers(tmp_path: Path) -> None:
     whole, path = FIRST + SECOND, tmp_path / "cut.caffemodel"
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
@@ -176,7 +176,7 @@ def test_cut_anywhere_it_says_so_or_has_whole_layers_only(tmp_path: Path) -> Non
             with pytest.raises(ValueError, match=r"cut\.caffemodel"):
                 read_caffemodel(path)
     path.write_bytes(FIRST[:-1])
-    with pytest.raises(ValueError, match=r"cut off or no caffemodel: field 100 at byte 7 is"):
+    with pytest.raises(ValueError, match=r"truncated or not a caffemodel: field 100 at byte 7 is"):
         read_caffemodel(path)
 
 
@@ -193,7 +193,10 @@ def test_garbage_is_refused_and_nothing_else_happens(tmp_path: Path, content: by
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"<html>Quota exceeded</html>", "no caffemodel: no field begins at byte 0: wire type 4"),
+        (
+            b"<html>Quota exceeded</html>",
+            "not a caffemodel: no field begins at byte 0: wire type 4",
+        ),
         (
             chunk(100, chunk(7, chunk(5, bytes(8)) + chunk(7, chunk(1, b"\3")))),
             "byte 5 has 8 bytes",
@@ -205,11 +208,14 @@ def test_garbage_is_refused_and_nothing_else_happens(tmp_path: Path, content: by
         (chunk(100, chunk(7, integer(1, 2**64 - 1) + chunk(5, bytes(8)))), "byte 5 has 8 bytes"),
         (b"\xff" * 11, "number at byte 0 does not end"),
         (b"\x12\xff", "ends within the number at byte 1"),
-        (b"\x12\x80\x80\x80\x80\x10\x00", r"field 2 at byte 0 is \d{10} bytes long, 1 are left"),
+        (
+            b"\x12\x80\x80\x80\x80\x10\x00",
+            r"field 2 at byte 0 is \d{10} bytes long, but 1 are left",
+        ),
         (net(v2_layer("relu", "ReLU")), "no layer with weights"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(content: bytes, message: str, tmp_path: Path) -> None:
+def test_errors_say_what_is_wrong_and_where(content: bytes, message: str, tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
@@ -229,7 +235,7 @@ def test_mean_image_in_rgb(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"\(2, 4, 5\), not \(3, H, W\)"):
         read_mean_image(path)
     path.write_bytes(blob(bgr)[:-1])
-    with pytest.raises(ValueError, match="no mean image"):
+    with pytest.raises(ValueError, match="not a mean image"):
         read_mean_image(path)
 
 
@@ -508,13 +514,13 @@ def test_alexnet_of_caffe_by_hand(network: str, tmp_path: Path) -> None:
     assert red > green > blue  # of ImageNet
 
 
-def test_channel_order_of_a_file_of_ones_own(tmp_path: Path) -> None:
+def test_channel_order_of_your_own_file(tmp_path: Path) -> None:
     path = written(tmp_path, *exported(random_model("vgg_d"), NETS["vgg_d"][0], v1=True))
     bgr, _ = load_caffemodel(path, "vgg_d", **SMALL_VGG)
     rgb, _ = load_caffemodel(path, "vgg_d", channel_order="RGB", **SMALL_VGG)
     name = "conv1_1.weight"
     assert torch.equal(bgr.get_parameter(name).flip(1), rgb.get_parameter(name))
-    with pytest.raises(ValueError, match="channel_order is one of BGR, RGB"):
+    with pytest.raises(ValueError, match="channel_order must be one of BGR, RGB"):
         load_caffemodel(path, "vgg_d", channel_order="GBR", **SMALL_VGG)
 
 
@@ -549,16 +555,16 @@ def test_the_wrong_network(exporter: str, network: str, message: str, tmp_path: 
         load(path, network)
 
 
-def test_alexnet_and_caffenet_are_told_apart_by_their_layers(tmp_path: Path) -> None:
+def test_alexnet_and_caffenet_are_distinguished_by_their_layers(tmp_path: Path) -> None:
     lines = exported(random_model("alexnet"), NETS["alexnet"][0], v1=True)
     lines[1:1] = [v1_layer("norm1", 15), v1_layer("pool1", 17)]
     path = written(tmp_path, *lines)
     load(path, "alexnet")
-    with pytest.raises(ValueError, match="caffenet has pool1 before norm1, the file has not"):
+    with pytest.raises(ValueError, match="caffenet has pool1 before norm1; the file does not"):
         load(path, "caffenet")
 
 
-def test_a_stride_elsewhere_is_another_network(tmp_path: Path) -> None:
+def test_a_stride_in_another_place_is_another_network(tmp_path: Path) -> None:
     model = random_model("resnet50")
     layers = NETS["resnet50"][0]
     lines = exported(model, layers, v1=False)
@@ -577,7 +583,10 @@ def test_a_stride_elsewhere_is_another_network(tmp_path: Path) -> None:
     [
         (v2_layer("fc9", "InnerProduct", (blob(torch.ones(2, 2)),)), r"unused: fc9 \(InnerProduct"),
         (v2_layer("prelu1", "PReLU", (blob(torch.ones(2)),)), r"unused: prelu1 \(PReLU 2\)"),
-        (v2_layer("fc8", "InnerProduct", (blob(torch.ones(7, 512)),)), "fc8.weight has come from"),
+        (
+            v2_layer("fc8", "InnerProduct", (blob(torch.ones(7, 512)),)),
+            "fc8.weight already comes from",
+        ),
         (
             v2_layer("b", "BatchNorm", (blob(torch.ones(2)),) * 5),
             r"unused: b \(BatchNorm 2 2 2 2 2\)",
@@ -592,5 +601,5 @@ def test_unknown_layers_are_listed(line: bytes, message: str, tmp_path: Path) ->
 
 
 def test_unknown_release(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'resnet15'; one of resnet1"):
+    with pytest.raises(ValueError, match="'resnet15'; did you mean resnet1"):
         load_caffemodel(tmp_path / "x", "resnet15")

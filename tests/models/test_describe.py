@@ -80,7 +80,7 @@ def test_every_network_is_described(name: str) -> None:
         assert table.multiply_adds == counter.get_total_flops() // 2
 
 
-def test_heads_that_only_training_uses_are_told_apart() -> None:
+def test_heads_that_only_training_uses_are_counted_apart() -> None:
     table = models.describe("googlenet")
     assert (table.parameters, table.training_parameters) == (6_998_552, 13_378_280)
     assert "13,378,280" in str(table)

@@ -188,7 +188,7 @@ def test_without_auxiliary_heads_training_returns_the_main_logits():
     assert small(aux_heads="none")(torch.randn(1, 3, 96, 96)).shape == (1, 4)
 
 
-def test_a_removed_module_is_passed_by():
+def test_a_removed_module_is_bypassed():
     whole, less = on_meta(), on_meta(remove=("4b", "5a"))
     x = torch.empty(1, 480, 14, 14, device="meta")
     at_4a = less.inception_4a(x)
@@ -253,7 +253,7 @@ def torchvision_twin(model: GoogLeNet, images: Tensor) -> nn.Module:
     return theirs
 
 
-def test_batch_norm_variant_is_torchvisions_net_but_for_its_known_differences():
+def test_batch_norm_variant_is_torchvisions_net_except_for_its_known_differences():
     torch.manual_seed(0)
     x = torch.randn(2, 3, 224, 224)
     ours = create("googlenet_bn", num_classes=10, aux_pool="adaptive", dropout=0.0, aux_dropout=0.0)
@@ -308,9 +308,9 @@ def test_small_images_have_a_documented_way(image_size, knobs):
         ({"image_size": 30, "aux_heads": "none"}, r"pool4 .*image_size=30.* 31"),
         ({"aux_heads": "none", "aux_pool": "adaptive"}, "aux_heads='none' has none"),
         ({"aux_heads": "none", "aux_dropout": 0.5}, "aux_heads='none' has none"),
-        ({"aux_heads": "4b"}, "aux_heads is one of both, 4a, 4d, none, not '4b'"),
-        ({"aux_pool": "4x4"}, "aux_pool is one of"),
-        ({"head": "max"}, "head is one of"),
+        ({"aux_heads": "4b"}, "aux_heads must be one of both, 4a, 4d, none, not '4b'"),
+        ({"aux_pool": "4x4"}, "aux_pool must be one of"),
+        ({"head": "max"}, "head must be one of"),
     ],
 )
 def test_knobs_that_do_not_go_together(knobs, message):

@@ -118,7 +118,7 @@ def test_a_few_steps_reduce_the_loss(name):
     torch.manual_seed(0)
     knobs = {"aux_head": False} if name == "inception_v3" else {}
     model = create(name, num_classes=4, image_size=107, dropout=0.0, **knobs)
-    # Several pixels reach the last batch norms: over four single ones the loss is too rough to step on.
+    # The last batch norms need several pixels per image: with only one, the loss is too noisy to train.
     images, labels = torch.randn(8, 3, 107, 107), torch.arange(8) % 4
     optimiser = torch.optim.SGD(model.parameters(), lr=1e-4)
     losses = []

@@ -14,7 +14,7 @@ def by_definition(x: Tensor, window_sum: Tensor, scale: float, beta: float, k: f
 
 
 def channel_sums(x: Tensor, size: int) -> Tensor:
-    """AlexNet §3.3's sum, written as it stands."""
+    """The sum of AlexNet's §3.3, written literally."""
     n = x.shape[1]
     rows = [
         x[:, max(0, i - size // 2) : min(n - 1, i + size // 2) + 1].square().sum(1)

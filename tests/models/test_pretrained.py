@@ -1,4 +1,4 @@
-"""Nothing here leaves the machine: caches are folders of the tests, weights are made on the spot."""
+"""No test uses the network: the caches are temporary folders, and the weights are generated."""
 
 import sys
 from collections import OrderedDict
@@ -116,7 +116,7 @@ def test_torchvisions_cache_is_used_and_the_network_is_not(
 def test_timms_cache_is_used(name: str, caches: Path) -> None:
     original = timm.create_model(name).eval()
     published = timm.get_pretrained_cfg(name)
-    with pytest.raises(ValueError, match="not on this machine: give their path, or ask for"):
+    with pytest.raises(ValueError, match="not on this machine: give their path, or allow"):
         load_pretrained(f"timm:{name}")
     if published.hf_hub_id:
         folder = caches / "hub" / f"models--{published.hf_hub_id.replace('/', '--')}"
@@ -135,16 +135,16 @@ def test_timms_cache_is_used(name: str, caches: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("resnet50", "'resnet50' does not say whose: torchvision:NAME"),
+        ("resnet50", "'resnet50' does not say where the network comes from: use torchvision:NAME"),
         ("torchvision:resnet51", "no torchvision:resnet51; did you mean resnet50,"),
         ("torchvision:fasterrcnn_resnet50_fpn", "no torchvision:fasterrcnn"),
         ("torchvision:resnet50.IMAGENET1K_V3", "did you mean IMAGENET1K_V[12], IMAGENET1K_V[12]"),
         ("timm:legacy_senet15", "did you mean legacy_senet154"),
         ("timm:resnet50.a1_in2k", "did you mean resnet50.a1_in1k"),
-        ("torchvision:squeezenet1_1", "not on this machine: give their path, or ask for their"),
+        ("torchvision:squeezenet1_1", "not on this machine: give their path, or allow the"),
         ("timm:resnet50", r"not on this machine.*\(from timm/resnet50.a1_in1k\)"),
-        ("timm:cspresnet50d", "no weights of timm:cspresnet50d are published: give the path"),
-        ("caffe:vgg_d", "needs weights: the path of its .caffemodel"),
+        ("timm:cspresnet50d", "timm publishes no weights for cspresnet50d: give the path"),
+        ("caffe:vgg_d", "needs weights: give the path of its .caffemodel"),
         ("no_such_package.nets:make", "no module 'no_such_package' on the path"),
         ("torchvisoin:resnet50", "other names begin with torchvision:"),
         ("models.resnet:resnet5", "no models.resnet:resnet5; did you mean resnet50"),
@@ -182,13 +182,13 @@ def test_damaged_files(file: str, content: bytes, tmp_path: Path) -> None:
 
 def test_caffe_by_name(tmp_path: Path) -> None:
     (tmp_path / "w.caffemodel").write_bytes(b"<html>")
-    with pytest.raises(ValueError, match="no caffemodel: no field begins at byte 0"):
+    with pytest.raises(ValueError, match="not a caffemodel: no field begins at byte 0"):
         load_pretrained("caffe:vgg_d", tmp_path / "w.caffemodel")
 
 
 def test_not_a_state_dict(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "w.pth")
-    with pytest.raises(ValueError, match="no state dict, but list"):
+    with pytest.raises(ValueError, match="no state dict but a list"):
         load_pretrained("torchvision:squeezenet1_1", tmp_path / "w.pth")
 
 
@@ -205,7 +205,7 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
     path = saved(squeezenet(), tmp_path / "w.pth")
     with pytest.raises(ValueError, match=r"missing: bn1\.bias, .*not in the network: classifier"):
         load_pretrained("torchvision:resnet18", path)
-    with pytest.raises(ValueError, match=r"torchvision:squeezenet1_0: .* of another shape"):
+    with pytest.raises(ValueError, match=r"torchvision:squeezenet1_0: .* of a different shape"):
         load_pretrained("torchvision:squeezenet1_0", path)
 
 
@@ -236,7 +236,7 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "own_nets"
 
 
-def test_a_factory_of_ones_own(own_module: str, tmp_path: Path) -> None:
+def test_your_own_factory(own_module: str, tmp_path: Path) -> None:
     model, preprocessing = load_pretrained(f"{own_module}:net")
     assert preprocessing == Preprocessing(96, (120.0, 110.0, 100.0), (1.0, 1.0, 1.0))
     path = saved(model, tmp_path / "w.safetensors")
@@ -248,7 +248,7 @@ def test_a_factory_of_ones_own(own_module: str, tmp_path: Path) -> None:
     ("function", "message"),
     [
         ("bare", "bare returned Sequential: it must return a module and"),
-        ("narrow", r"makes \(1, 10\) of one 96x96 image, not logits of \(1, 1000\)"),
+        ("narrow", r"turns one 96x96 image into \(1, 10\), not into logits of shape \(1, 1000\)"),
         ("nett", "no own_nets:nett; did you mean net"),
     ],
 )

@@ -181,7 +181,7 @@ def test_gate(gate, value):
 
 
 def closed(block: nn.Module) -> nn.Module:
-    """Close the gate: the excitation's output is zero wherever it stands."""
+    """Close the gate: the excitation's output is zero wherever it is placed."""
     nn.init.zeros_(block.se.fc2.weight)
     nn.init.constant_(block.se.fc2.bias, -1e4)
     return block.eval()

@@ -109,7 +109,7 @@ def test_same_function_as_torchvision(name, zoo):
         torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
 
 
-def test_lrn_has_alexnets_constants_and_stands_between_relu_and_pool_of_stage_1():
+def test_lrn_has_alexnets_constants_and_lies_between_relu_and_pool_of_stage_1():
     with_lrn, without = small("vgg_a_lrn").eval(), small("vgg_a").eval()
     without.load_state_dict(with_lrn.state_dict())
     # torch divides alpha by the window of 5; the formula of the AlexNet paper does not.
@@ -175,7 +175,7 @@ def test_score_map_sides_of_the_papers_test_scales(side, cells):
 
 
 @pytest.mark.parametrize(("ceil_mode", "cells"), [(False, 9), (True, 10)])
-def test_rounding_of_pools_shows_beside_multiples_of_32(ceil_mode, cells):
+def test_rounding_of_pools_shows_except_at_multiples_of_32(ceil_mode, cells):
     model = on_meta("vgg_d", ceil_mode=ceil_mode)
     assert model.dense(torch.empty(1, 3, 256, 500, device="meta")).shape[2:] == (2, cells)
 
@@ -293,7 +293,7 @@ def test_width_keeps_the_shape_of_the_net():
 def test_learns_a_small_batch(name):
     torch.manual_seed(0)
     model = small(name, dropout=0.0)
-    # A colour per class, on the paper's scale of pixels less their mean: smaller ones vanish in E.
+    # One colour per class, on the paper's scale of pixels minus their mean: smaller values vanish in E.
     labels = torch.arange(8) % 4
     images = 60 * (torch.randn(4, 3, 1, 1)[labels] + 0.5 * torch.randn(8, 3, 32, 32))
     optimiser = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)

@@ -84,7 +84,7 @@ def test_damaged_and_foreign_files_are_refused(saved: Path, tmp_path: Path) -> N
         load_network(tmp_path / "absent.safetensors")
 
 
-def test_features_are_what_the_layers_gave() -> None:
+def test_features_are_the_outputs_of_the_layers() -> None:
     model = models.create("alexnet", 3, width=0.125, image_size=64).eval()
     x = torch.randn(2, 3, 64, 64)
     got = models.features(model, ["fc7", "conv1"], x)
@@ -95,7 +95,7 @@ def test_features_are_what_the_layers_gave() -> None:
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_features_survive_what_works_in_place() -> None:
+def test_features_survive_in_place_operations() -> None:
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(inplace=True))
     x = torch.randn(1, 3, 8, 8)
     assert (models.features(model, ["0"], x)["0"] < 0).any()

@@ -104,7 +104,7 @@ def test_stem_for_small_images() -> None:
         ({"remove": ("conv3", "conv4", "conv5"), "wider": True}, "wider"),
     ],
 )
-def test_knobs_that_mean_nothing_are_refused(knobs: dict[str, object], message: str) -> None:
+def test_knobs_without_effect_are_refused(knobs: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         toy(**knobs)
 

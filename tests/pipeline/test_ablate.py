@@ -156,7 +156,7 @@ def test_the_papers_own_run_is_an_arm(swept, source: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--paper", "alexnet", "--claims", "lnr"], "did you mean lrn"),
         (["--paper", "alexnett"], "did you mean alexnet"),
@@ -164,10 +164,10 @@ def test_the_papers_own_run_is_an_arm(swept, source: Path) -> None:
         (["--paper", "alexnet", "--launcher", "inline", "--workers", 2], "leave --workers out"),
     ],
 )
-def test_bad_input_is_one_message_with_its_remedy(arguments, told: str, tmp_path: Path) -> None:
+def test_bad_input_is_one_message_with_its_remedy(arguments, message: str, tmp_path: Path) -> None:
     done = command("pipeline.ablate", *arguments, "--workspace", tmp_path)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert re.search(told, done.stderr), done.stderr
+    assert re.search(message, done.stderr), done.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -49,7 +49,7 @@ def test_a_path_that_exists_is_a_path(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         (
             ["coco=/a"],
@@ -61,8 +61,8 @@ def test_a_path_that_exists_is_a_path(tmp_path: Path, monkeypatch: pytest.Monkey
         (["voc=/a", "voc=/b"], "two sets of images for the role 'voc'\n.*keep one"),
     ],
 )
-def test_what_names_no_images_is_refused(data: list[str], told: str) -> None:
-    with pytest.raises(PipelineError, match=told):
+def test_what_names_no_images_is_refused(data: list[str], message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
         sources(*data)
 
 
@@ -84,7 +84,7 @@ def test_no_message_quotes_a_url() -> None:
     ],
 )
 @pytest.mark.parametrize(
-    ("where", "told"),
+    ("where", "message"),
     [
         (["--launcher", "inline", "--workers", 4], "leave --workers out"),
         (["--workers", 0], "--workers must be at least 1, not 0"),
@@ -92,12 +92,12 @@ def test_no_message_quotes_a_url() -> None:
     ],
 )
 def test_every_command_that_computes_refuses_it(
-    arguments: list[object], where: list[object], told: str, tmp_path: Path
+    arguments: list[object], where: list[object], message: str, tmp_path: Path
 ) -> None:
     data = [] if "--data" in where else ["--data", "embedded"]
     done = command(*arguments, *where, *data, "--workspace", tmp_path / "ws")
     assert done.returncode == 2, done.stdout + done.stderr
-    assert re.search(told, done.stderr), done.stderr
+    assert re.search(message, done.stderr), done.stderr
     assert not (tmp_path / "ws").exists()
 
 

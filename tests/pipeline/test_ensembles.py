@@ -221,7 +221,7 @@ def test_an_ensembles_members_are_trained_once_and_it_is_measured_as_one(
     assert bench.begun() == members
     assert sorted(bench.measured()) == sorted(found)
 
-    # Tested anew, nothing is trained and nothing is measured double.
+    # Tested again, nothing is trained and nothing is measured double.
     bench.run("both", redo="evaluate")
     assert bench.begun() == members
     assert sorted((m.nets, m.seed, m.protocol, m.metric, m.value) for m in bench.measured()) == (

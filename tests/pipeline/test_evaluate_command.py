@@ -87,18 +87,18 @@ def test_a_file_of_ones_own(recipe, dataset: Dataset, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--model", "torchvision:resnet18"], "name one with --paper"),
         (["--model", "alexnet"], "name the file of a run with --weights"),
-        (["--model", "alexnet", "--weights", "/nowhere"], "no file of weights at /nowhere"),
+        (["--model", "alexnet", "--weights", "/nowhere"], "no weights file at /nowhere"),
         (["--model", "x:y", "--paper", "resnet", "--protocol", "twelve"], "there is no protocol"),
         (["--model", "torchvision:resnet19", "--paper", "resnet"], "resnet18"),
         (["--model", "torchvision:resnet18", "--paper", "resnet"], "--download"),
     ],
 )
 def test_bad_input_is_one_message_with_its_remedy(
-    arguments, told: str, source: Path, tmp_path: Path
+    arguments, message: str, source: Path, tmp_path: Path
 ) -> None:
     done = command(
         *("pipeline.evaluate", *arguments, "--data", source),
@@ -106,5 +106,5 @@ def test_bad_input_is_one_message_with_its_remedy(
         TORCH_HOME=str(tmp_path / "no-cache"),
     )
     assert done.returncode == 2, done.stdout + done.stderr
-    assert told in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr

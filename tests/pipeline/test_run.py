@@ -184,7 +184,7 @@ def _truncated(source: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--year", 2031], "the year 2031 has no winner"),
         (["--year", 2011], r"2011 \(Fisher vectors\) is planned"),
@@ -205,7 +205,7 @@ def _truncated(source: Path, folder: Path) -> Path:
     ],
 )
 def test_bad_input_is_one_message_with_its_remedy(
-    arguments, told: str, source: Path, tmp_path: Path
+    arguments, message: str, source: Path, tmp_path: Path
 ) -> None:
     places = {"tmp": str(tmp_path / "empty"), "truncated": str(tmp_path / "truncated")}
     (tmp_path / "empty").mkdir()
@@ -216,7 +216,7 @@ def test_bad_input_is_one_message_with_its_remedy(
         filled += ["--workspace", str(tmp_path / "ws")]
     done = command("pipeline.run", *filled)
     assert done.returncode == 2, done.stdout + done.stderr
-    assert re.search(told, done.stderr), done.stderr
+    assert re.search(message, done.stderr), done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     for kind in ("datasets", "runs"):
         left = list((tmp_path / "ws" / kind).iterdir()) if (tmp_path / "ws" / kind).exists() else []

@@ -1,4 +1,4 @@
-"""Runs as MLflow holds them, in a real store, and what comes back out of it."""
+"""Runs recorded in a real MLflow store, and what is read back from it."""
 
 import os
 import signal
@@ -106,10 +106,10 @@ def test_a_measurement_comes_back_with_all_that_belongs_to_it(
         assert m.finished_at
 
 
-def test_a_metric_that_nobody_here_knows_leaves_the_store_readable(
+def test_an_unknown_metric_leaves_the_store_readable(
     tracker: Tracker, store: Path, dataset: Dataset, tmp_path: Path
 ) -> None:
-    """A later version's detections lie in the same store: they are left out, and no report ends by them."""
+    """A later version's detections may be in the same store: they are skipped, and no report fails."""
     _, training = begin(tracker, dataset, "unknown")
     (tmp_path / "map.parquet").touch()
     result = Evaluation("map_voc07", 42, {"someone_s_map": Interval(58.5, 57.0, 60.0)})
@@ -121,7 +121,7 @@ def test_a_metric_that_nobody_here_knows_leaves_the_store_readable(
     assert run.data.metrics["someone_s_map"] == 58.5
 
 
-def test_a_metric_that_is_known_comes_back(
+def test_a_known_metric_is_read_back(
     tracker: Tracker, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     precision = Metric("map", "mAP", "mAP", "average precision", better="higher")

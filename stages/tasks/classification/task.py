@@ -72,14 +72,14 @@ class ClassificationTask:
         device: torch.device | str,
         execution: Execution,
     ) -> Cost:
-        """See `Task`; what an item costs is found once for all recipes that have the network and input."""
+        """See `Task`; what an item costs is key once for all recipes that have the network and input."""
         assert isinstance(recipe, Classification)
         side = recipe.augmentation.crop
         steps = recipe.epochs * steps_per_epoch(items, recipe.batch_size, recipe.drop_last)
         network = (recipe.model, repr(sorted(recipe.knobs.items())), side, channels_of(recipe))
-        found = (*network, classes, str(device), execution)
-        if found in _COSTS:
-            return replace(_COSTS[found], steps=steps, batch_size=recipe.batch_size)
+        key = (*network, classes, str(device), execution)
+        if key in _COSTS:
+            return replace(_COSTS[key], steps=steps, batch_size=recipe.batch_size)
         # Nothing is computed with a data sheet's device, so that no room for weights is needed.
         create = models.create_on_meta if isinstance(device, str) else models.create
         model = create(recipe.model, classes, **recipe.knobs)
@@ -106,7 +106,7 @@ class ClassificationTask:
             loss=loss,
         )
         if isinstance(device, str):
-            _COSTS[found] = from_data_sheet(workload, device)
+            _COSTS[key] = from_data_sheet(workload, device)
         else:
-            _COSTS[found] = measure(workload, device, execution)
-        return _COSTS[found]
+            _COSTS[key] = measure(workload, device, execution)
+        return _COSTS[key]

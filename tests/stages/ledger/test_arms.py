@@ -45,7 +45,7 @@ def test_what_a_recipe_does_not_have_cannot_be_changed(arm: Arm, field: str) -> 
         arm.recipe(GENERATOR)
 
 
-def test_changes_go_over_what_the_short_forms_say() -> None:
+def test_changes_take_precedence_over_the_short_forms() -> None:
     plain = replace(TOY_RECIPE.augmentation, colour_noise="none")
     arm = Arm("both", augmentation={"flip": False}, changes={"augmentation": plain})
     assert arm.recipe(TOY_RECIPE).augmentation == plain

@@ -95,14 +95,14 @@ def runs(arm: Arm | None, values: Mapping[int, float], **fields: object) -> list
 
 
 def pairs(claim: Claim, gains: Sequence[float], **fields: object) -> list[Measurement]:
-    """Both arms of a claim, better with it by so much."""
+    """Both arms of a claim, of which the one with it is better by these gains."""
     return runs(claim.with_it, dict.fromkeys(range(len(gains)), 50.0), **fields) + runs(
         claim.without, {s: 50.0 + gain for s, gain in enumerate(gains)}, **fields
     )
 
 
 def only(ledger: Ledger) -> Entry:
-    """The one entry there is."""
+    """The only entry."""
     (entry,) = ledger.entries
     return entry
 
@@ -147,7 +147,7 @@ def test_a_gain_of_a_metric_that_is_better_when_higher_confirms(
     assert "points of average precision gained" in svg.decode()
 
 
-def test_an_entry_tells_what_it_rests_on() -> None:
+def test_an_entry_states_what_it_rests_on() -> None:
     entry = only(make_ledger([LRN], [PAPER], pairs(LRN, (1.3, 1.5, 1.4, 1.2))))
     assert entry.conditions is not None
     assert (entry.conditions.profile, entry.conditions.dataset, entry.conditions.n) == (
@@ -190,7 +190,7 @@ def test_of_two_measurements_of_a_seed_the_later_counts() -> None:
     assert entry.effect.value == pytest.approx((1.3 + 1.5 + 40) / 3)
 
 
-def test_a_protocol_is_compared_on_one_and_the_same_run() -> None:
+def test_protocols_are_compared_on_the_same_run() -> None:
     measured = pairs(TEN_CROP, (1.0, 1.1, 0.9))
     ledger = make_ledger([TEN_CROP], [PAPER], measured)
     assert only(ledger).verdict == "confirmed"
@@ -204,12 +204,12 @@ def test_training_metrics_are_found_under_their_own_protocol() -> None:
     entry = only(make_ledger([claim], [PAPER], pairs(claim, (30, 31, 29), **fields)))
     assert entry.verdict == "confirmed"
     assert entry.images is None
-    # A difference of whole epochs is known to an epoch, not better.
+    # A difference in whole epochs is known only to one epoch.
     same = only(make_ledger([claim], [PAPER], pairs(claim, (1, 1, 1), **fields)))
     assert same.verdict == "inconclusive"
 
 
-def test_searched_rates_are_a_setting_of_their_own() -> None:
+def test_searched_rates_are_conditions_of_their_own() -> None:
     tuned = "abcdefabcdef"
     measured = pairs(LRN, (1, -1, 0))
     searched = {}
@@ -259,7 +259,7 @@ def test_single_images_are_a_second_view() -> None:
 
 
 def test_averaged_networks_answer_in_whole_groups() -> None:
-    """Three nets that err on different images are right on all together; a seventh run waits."""
+    """Three nets that err on different images are correct on all when averaged; a seventh run is unused."""
     claim = replace(LRN, with_it=Arm("three", nets=3), without=Arm("one"), seeds=2)
     labels = [0, 1, 2]
 
@@ -314,7 +314,9 @@ def test_the_ledger_comes_back_from_the_tracking_store(tmp_path: Path, dataset: 
             run = tracker.training(
                 command, f"{arm.name}-{seed}", recipe.resolved(), dataset.info, tags
             )
-            tracker.evaluation(run, Evaluation("ten_crop", 10, error, error), kept)
+            tracker.evaluation(
+                run, Evaluation("ten_crop", 10, {"error_top1": error, "error_top5": error}), kept
+            )
     again = Tracker(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts")
     entry = only(read_ledger(again, again.measurements(), [LRN]))
     assert entry.effect is not None
@@ -339,17 +341,17 @@ def test_p_is_corrected_over_all_tested_claims() -> None:
     assert untested.p_holm is None
 
 
-def test_an_empty_store_lists_every_claim_on_a_line() -> None:
+def test_an_empty_store_lists_every_claim_on_its_line() -> None:
     ledger = make_ledger([LRN, TEN_CROP, NO_DATA], [PAPER], [])
-    told = lines(ledger)
-    assert [line.split()[0] for line in told[1:4]] == [
+    printed = lines(ledger)
+    assert [line.split()[0] for line in printed[1:4]] == [
         "alexnet/lrn",
         "alexnet/ten_crop",
         "alexnet/no_data",
     ]
-    assert [line.endswith("not run") for line in told[1:4]] == [True, True, False]
-    assert told[3].endswith("not comparable: no data")
-    assert told[-1] == "3 claims: 1 not comparable, 2 not run."
+    assert [line.endswith("not run") for line in printed[1:4]] == [True, True, False]
+    assert printed[3].endswith("not comparable: no data")
+    assert printed[-1] == "3 claims: 1 not comparable, 2 not run."
 
 
 @pytest.fixture(scope="module")
@@ -364,7 +366,7 @@ def tested() -> Ledger:
 
 @pytest.fixture(scope="module")
 def report(tested: Ledger, tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """The report with it."""
+    """The report on that ledger."""
     measured = pairs(LRN, (1.3, 1.5, 1.4))
     return collate(measured, published_results(), tmp_path_factory.mktemp("report"), tested)
 
@@ -414,12 +416,12 @@ def test_the_report_shows_every_claim(report: Report) -> None:
     assert report.html.with_name("forest-alexnet.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_ablated_run_is_no_reproduction(report: Report) -> None:
+def test_an_ablation_run_is_not_a_reproduction(report: Report) -> None:
     with report.csv.open(newline="") as file:
         shown = {row["recipe_id"] for row in csv.DictReader(file) if row["kind"] == "reproduced"}
     assert shown == {TOY_RECIPE.id}
     page = report.html.read_text(encoding="utf-8")
-    assert "without-0" in page[page.index("Every measurement") :]
+    assert "without-0" in page[page.index("All measurements") :]
 
 
 def test_the_same_ledger_gives_the_same_bytes(tested: Ledger, tmp_path: Path) -> None:

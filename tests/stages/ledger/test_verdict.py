@@ -50,7 +50,7 @@ def test_only_common_seeds_are_paired() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_figure_that_is_no_number_is_refused(value: float) -> None:
+def test_a_figure_that_is_not_a_number_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match="seed 1"):
         paired_effect({0: 1, 1: 2}, {0: 1, 1: value}, resolution=FINE)
 
@@ -69,7 +69,7 @@ def test_equal_differences_are_known_no_better_than_the_images_allow() -> None:
     assert effect.low < 0.2 < effect.high
     assert effect.sd == pytest.approx(0.2 / math.sqrt(6))
     assert effect_of(0, 0, 0, resolution=0.2).high > 0
-    # Where the pairs spread more than that, it does not matter.
+    # It does not matter if the pairs spread more than that.
     assert effect_of(0, 2, 4, resolution=0.2).sd == pytest.approx(2)
 
 

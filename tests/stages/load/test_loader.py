@@ -155,7 +155,7 @@ def test_loader_processes_go_on_with_the_very_next_batch(
     assert_equal(rest, whole[3:])
 
 
-@pytest.fixture(params=[0, 1 << 30], ids=["decoded anew", "kept decoded"])
+@pytest.fixture(params=[0, 1 << 30], ids=["decoded each time", "kept decoded"])
 def keep(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to hold the images."""
     monkeypatch.setattr("stages.load.images.KEEP_DECODED", request.param)

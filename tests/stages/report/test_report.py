@@ -1,4 +1,4 @@
-"""The report from constructed measurements: what stands where, and what never stands together."""
+"""The report from constructed measurements: what is shown where, and what is never shown together."""
 
 import csv
 import random
@@ -59,15 +59,15 @@ def report(tmp_path, measurements, name="report"):
     return collate(measurements, PUBLISHED, tmp_path / name, papers=PAPERS)
 
 
-def rows(found):
-    with found.csv.open(newline="") as lines:
+def rows(written):
+    with written.csv.open(newline="") as lines:
         return list(csv.DictReader(lines))
 
 
-def panel(found, number):
+def panel(written, number):
     """The texts of one panel of the picture, and how many elements of each kind it draws."""
     parser = ET.XMLParser(target=ET.TreeBuilder(insert_comments=True))
-    root = ET.parse(found.svg, parser).getroot()
+    root = ET.parse(written.svg, parser).getroot()
     axes = root.find(f".//{SVG}g[@id='axes_{number}']")
     if axes is None:
         return [], Counter()
@@ -75,9 +75,9 @@ def panel(found, number):
     return texts, Counter(str(node.tag) for node in axes.iter())
 
 
-def page(found):
+def page(written):
     """The report as a tree; parsing it as XML proves every element closed."""
-    return ET.fromstring(found.html.read_text(encoding="utf-8"))
+    return ET.fromstring(written.html.read_text(encoding="utf-8"))
 
 
 def text_of(node):
@@ -88,31 +88,31 @@ def year(tree, number):
     return text_of(tree.find(f".//section[@id='y{number}']"))
 
 
-def test_an_imagenet_figure_stands_among_the_published(tmp_path):
-    found = report(tmp_path, [ALEXNET])
-    texts, _ = panel(found, 1)
+def test_an_imagenet_figure_is_shown_with_the_published_ones(tmp_path):
+    written = report(tmp_path, [ALEXNET])
+    texts, _ = panel(written, 1)
     assert "alexnet 18.3" in texts
     assert "16.422" in texts
-    assert panel(found, 2)[0] == []
+    assert panel(written, 2)[0] == []
 
-    shown = year(page(found), 2012)
+    shown = year(page(written), 2012)
     assert "18.31 17.97–18.65" in shown
     assert "n = 50,000" in shown
-    assert "same recipe by the same protocol: 18.2 top-5, 40.7 top-1 (1 CNN, Table 2)" in shown
+    assert "same recipe with the same protocol: 18.2 top-5, 40.7 top-1 (1 CNN, Table 2)" in shown
     assert "Difference: +0.11 top-5" in shown
     assert "Not an ImageNet figure" not in shown
 
 
 def test_a_toy_figure_never_enters_the_record(tmp_path):
-    found, empty = report(tmp_path, [TOY]), report(tmp_path, [], "empty")
-    assert panel(found, 1) == panel(empty, 1)  # not a label, not a marker more
-    texts, _ = panel(found, 2)
+    written, empty = report(tmp_path, [TOY]), report(tmp_path, [], "empty")
+    assert panel(written, 1) == panel(empty, 1)  # not a label, not a marker more
+    texts, _ = panel(written, 2)
     assert {"2012  alexnet, ten crop", "chance 79.2"} <= set(texts)
 
-    (row,) = (row for row in rows(found) if row["kind"] == "reproduced")
+    (row,) = (row for row in rows(written) if row["kind"] == "reproduced")
     assert (row["scope"], row["profile"], row["dataset"]) == ("small-scale", "toy", "embedded-24")
 
-    shown = year(page(found), 2012)
+    shown = year(page(written), 2012)
     assert "Not an ImageNet figure" in shown
     assert "24 classes, not 1000; 480 images, not 50,000" in shown
     assert "Difference" not in shown
@@ -124,17 +124,17 @@ def test_a_toy_figure_never_enters_the_record(tmp_path):
     [{"num_classes": 100}, {"n": 5_000}, {"profile": "mini"}, {"split": "train"}],
     ids=lambda change: next(iter(change)),
 )
-def test_one_thing_that_is_not_imagenets_is_enough(change):
+def test_one_departure_from_imagenet_is_enough(change):
     (one,) = reproductions([replace(ALEXNET, **change)])
     assert str(next(iter(change.values()))) in one.not_comparable.replace(",", "")
 
 
 def test_each_data_set_has_its_own_panel(tmp_path):
     mini = replace(TOY, profile="mini", dataset="in64-100", num_classes=100, n=5_000)
-    found = report(tmp_path, [TOY, mini, ALEXNET])
-    assert "chance 95.0" in panel(found, 2)[0]
-    assert "chance 79.2" in panel(found, 3)[0]
-    assert "alexnet 18.3" in panel(found, 1)[0]
+    written = report(tmp_path, [TOY, mini, ALEXNET])
+    assert "chance 95.0" in panel(written, 2)[0]
+    assert "chance 79.2" in panel(written, 3)[0]
+    assert "alexnet 18.3" in panel(written, 1)[0]
 
 
 def test_the_same_measurements_give_the_same_bytes(tmp_path):
@@ -151,12 +151,12 @@ def test_the_same_measurements_give_the_same_bytes(tmp_path):
 
 def test_seeds_are_shown_as_mean_and_range_and_each_alone(tmp_path):
     seeds = [replace(TOY, seed=seed, value=value) for seed, value in enumerate((20.0, 22.0, 27.0))]
-    found = report(tmp_path, seeds)
-    shown = year(page(found), 2012)
+    written = report(tmp_path, seeds)
+    shown = year(page(written), 2012)
     assert "23.00 20.00–27.00" in shown
     assert "mean and range of 3 seeds" in shown
     assert all(f"seed {m.seed}: {m.value:.2f} (20.70 to 28.40)" in shown for m in seeds)
-    assert "23.0  (20.0 to 27.0), 3 seeds" in panel(found, 2)[0]
+    assert "23.0  (20.0 to 27.0), 3 seeds" in panel(written, 2)[0]
 
 
 def test_of_two_measurements_of_one_seed_the_later_counts():
@@ -187,8 +187,8 @@ def test_only_the_same_recipe_and_protocol_are_compared(change, figures):
     assert [figure.figures.get("error_top5") for figure in one.counterparts] == figures
 
 
-def test_a_run_on_cifar_stands_beside_what_was_published_of_it(tmp_path):
-    """ResNet section 4.2 is about CIFAR-10: "comparable" is a question of the benchmark, not of ImageNet."""
+def test_a_run_on_cifar_is_compared_with_its_published_figure(tmp_path):
+    """ResNet section 4.2 uses CIFAR-10: "comparable" depends on the benchmark, not on ImageNet."""
     cifar = replace(
         ALEXNET,
         year=2015,
@@ -206,32 +206,32 @@ def test_a_run_on_cifar_stands_beside_what_was_published_of_it(tmp_path):
     (one,) = reproductions([cifar], PAPERS)
     assert not one.not_comparable
     assert [figure.figures for figure in one.counterparts] == [{"error_top1": 8.75}]
-    found = report(tmp_path, [cifar])
-    assert "Difference: +0.15 top-1" in year(page(found), 2015)
-    (row,) = (row for row in rows(found) if row["kind"] == "reproduced")
+    written = report(tmp_path, [cifar])
+    assert "Difference: +0.15 top-1" in year(page(written), 2015)
+    (row,) = (row for row in rows(written) if row["kind"] == "reproduced")
     assert row["scope"] == "cifar10-test"
     part = replace(cifar, n=600, profile="toy")
     assert reproductions([part], PAPERS)[0].not_comparable == (
         "profile toy, not the published scale; 600 images, not 10,000"
     )
-    texts, _ = panel(found, 1)
+    texts, _ = panel(written, 1)
     assert not any("8.9" in text for text in texts)
 
 
 def test_an_empty_store_shows_the_record_and_the_first_command(tmp_path):
-    found = report(tmp_path, [])
-    tree = page(found)
+    written = report(tmp_path, [])
+    tree = page(written)
     assert "python -m pipeline.run --year 2012" in text_of(tree.find("body/header"))
-    assert "Nothing has been reproduced yet" in found.svg.read_text()
-    assert all(row["kind"] == "published" for row in rows(found))
+    assert "Nothing has been reproduced yet" in written.svg.read_text()
+    assert all(row["kind"] == "published" for row in rows(written))
     shown = text_of(tree)
     assert all(row.error_top5 in shown and row.team in shown for row in PUBLISHED)
-    assert found.png.read_bytes().startswith(b"\x89PNG")
+    assert written.png.read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_table_reads_back(tmp_path):
-    found = report(tmp_path, [ALEXNET, TOY])
-    table = rows(found)
+    written = report(tmp_path, [ALEXNET, TOY])
+    table = rows(written)
     assert tuple(table[0]) == COLUMNS
     for m in (ALEXNET, TOY):
         (row,) = (row for row in table if row["run"] == m.run_name)
@@ -269,11 +269,11 @@ def test_hostile_names_stay_text(tmp_path):
     hostile = replace(
         TOY, dataset=name, run_name=name, deviations=(name,), url="javascript:alert(1)"
     )
-    found = report(tmp_path, [hostile])
-    tree = page(found)
+    written = report(tmp_path, [hostile])
+    tree = page(written)
     assert len(list(tree.iter("script"))) == 1
     assert not list(tree.iter("a"))
     assert f"data set {' '.join(name.split())}, 24 classes" in year(tree, 2012)
-    ET.parse(found.svg)
-    (row,) = (row for row in rows(found) if row["kind"] == "reproduced")
+    ET.parse(written.svg)
+    (row,) = (row for row in rows(written) if row["kind"] == "reproduced")
     assert row["dataset"] == name

@@ -95,12 +95,14 @@ def test_damage_to_a_shard_is_found_and_mended_as_advised(
     whole = contents(copy)
     damage(copy / "train-000001.tar")
     findings = verify(copy, decode=False)
-    told = {finding.file: finding for finding in findings}
-    assert told.keys() == {name for name, data in whole.items() if contents(copy).get(name) != data}
-    finding = told["train-000001.tar"]
+    findings = {finding.file: finding for finding in findings}
+    assert findings.keys() == {
+        name for name, data in whole.items() if contents(copy).get(name) != data
+    }
+    finding = findings["train-000001.tar"]
     assert re.search(problem, finding.problem)
     assert "pipeline.shard" in finding.fix
-    for name in told:
+    for name in findings:
         (copy / name).unlink(missing_ok=True)
     shard(open_source(source), copy, shard_bytes=100_000)
     assert contents(copy) == whole

@@ -287,7 +287,7 @@ def _missing_synset(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "message"),
     [
         (_missing, "does not exist"),
         (_empty, "holds no images in a form that is known, but nothing"),
@@ -312,14 +312,14 @@ def _missing_synset(folder: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_said_with_its_remedy(
-    source: Path, tmp_path: Path, spoil, told: str
+    source: Path, tmp_path: Path, spoil, message: str
 ) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(source, folder)
     spoil(folder)
     with pytest.raises(PipelineError) as raised:
         open_source(folder)
-    assert re.search(told, raised.value.problem), raised.value.problem
+    assert re.search(message, raised.value.problem), raised.value.problem
     assert raised.value.fix
 
 

@@ -179,12 +179,14 @@ def test_how_it_is_computed_is_told_and_defines_nothing(alone: TrainJob, tmp_pat
     job = replace(alone, recipe=once, folder=RunFolder(tmp_path), execution=execution)
     train(job)
     start = json.loads(job.folder.journal.read_text().splitlines()[0])
-    told = {name: start[name] for name in ("precision", "compile", "channels_last", "micro_batch")}
-    assert told == {
+    recorded = {
+        name: start[name] for name in ("precision", "compile", "channels_last", "micro_batch")
+    }
+    assert recorded == {
         "precision": "bf16",
         "compile": False,
         "channels_last": True,
         "micro_batch": 48,
     }
     assert read_provenance(job.folder.weights).recipe == once.id
-    assert not set(told) & set(once.resolved())
+    assert not set(recorded) & set(once.resolved())

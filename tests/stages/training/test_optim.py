@@ -113,18 +113,18 @@ def test_a_plateaus_rate_falls_with_its_drops_and_no_further_than_published() ->
 def test_a_plateau_is_patience_epochs_without_a_gain_of_the_threshold() -> None:
     schedule = Plateau(0.1, patience=2, threshold=0.5)
     state = optim.PlateauState()
-    told = [  # error, and then best, waited, drops
+    cases = [  # error, and then best, waited, drops
         (80.0, (80.0, 0, 0)),
         (79.6, (80.0, 1, 0)),  # 0.4 points better: not enough
         (79.5, (79.5, 0, 0)),  # just enough
         (79.4, (79.5, 1, 0)),
-        (90.0, (79.5, 0, 1)),  # the first drop, and the patience begins anew
+        (90.0, (79.5, 0, 1)),  # the first drop, and the patience begins again
         (79.1, (79.5, 1, 1)),
         (79.0, (79.0, 0, 1)),
         (79.0, (79.0, 1, 1)),
         (79.0, (79.0, 0, 2)),
     ]
-    for error, expected in told:
+    for error, expected in cases:
         state.update(error, schedule)
         assert (state.best, state.waited, state.drops) == expected
 

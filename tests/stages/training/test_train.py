@@ -204,7 +204,7 @@ def test_interrupted_twice_it_ends_as_if_it_had_not_been(
     expected, found = load_file(whole.folder.weights), load_file(run.folder.weights)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     kept = ("kind", "step", "epoch", "loss", "rate", "error_top1", "error_top5", "train_error_top1")
-    assert told(run, *kept) == told(whole, *kept)
+    assert journalled(run, *kept) == journalled(whole, *kept)
 
 
 def test_a_checkpoint_of_the_earlier_layout_is_gone_on_from(
@@ -224,7 +224,7 @@ def test_a_checkpoint_of_the_earlier_layout_is_gone_on_from(
     assert training_errors(run) == pytest.approx(counted)
 
 
-def told(run: TrainJob, *names: str) -> list[dict[str, object]]:
+def journalled(run: TrainJob, *names: str) -> list[dict[str, object]]:
     """What the journal says of steps and epochs."""
     records = [r for r in Follower(run.folder.journal).read() if r["kind"] != "start"]
     return [{name: r[name] for name in names if name in r} for r in records]
