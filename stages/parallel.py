@@ -16,6 +16,7 @@ from concurrent.futures import (
 )
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -97,17 +98,32 @@ def processes(count: int, preload: Sequence[str] = ()) -> ParallelMap:
         pool = ProcessPoolExecutor(
             count, mp_context=context, initializer=_begin, initargs=(dict(os.environ),)
         )
+        bystanders = set(multiprocessing.active_children())
+        workers: set[BaseProcess] = set()
+        pending: set[Future[R]] = set()
+
+        def next_results() -> list[R]:
+            # The pool may overlook the death of a process while it starts another: so it is watched.
+            nonlocal pending
+            while True:
+                done, pending = wait(pending, timeout=1, return_when=FIRST_COMPLETED)
+                if done:
+                    return [future.result() for future in done]
+                if any(worker.exitcode is not None for worker in workers):
+                    raise BrokenProcessPool("a process ended while there was work for it")
+
         try:
-            pending: set[Future[R]] = set()
             for item in items:
                 pending.add(pool.submit(function, item))
+                workers.update(set(multiprocessing.active_children()) - bystanders)
                 if len(pending) == count * IN_FLIGHT:
-                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
+                    yield from next_results()
             while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
+                yield from next_results()
         except BrokenProcessPool as error:
+            # One that was being started as the pool broke lives on, and the pool would wait for its end.
+            for child in set(multiprocessing.active_children()) - bystanders:
+                child.terminate()
             raise PipelineError(
                 "a worker process was killed, perhaps because memory ran out",
                 "run the same command again with fewer --workers; it continues where it stopped",
