@@ -91,6 +91,6 @@ def test_a_known_device_needs_no_room_for_the_weights(whole: Classification) -> 
 
 
 def test_an_unknown_device_is_refused_with_those_there_are(tiny: Classification) -> None:
-    with pytest.raises(PipelineError, match="no device 'abacus'") as raised:
+    with pytest.raises(PipelineError, match="unknown device 'abacus'") as raised:
         cost(tiny, 10, "abacus")
     assert all(device in raised.value.fix for device in DEVICES)
