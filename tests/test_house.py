@@ -15,19 +15,19 @@ LONGEST_MODULE = 420  # lines
 
 COMMANDS = sorted(path.stem for path in (ROOT / "pipeline").glob("*.py") if path.stem != "__init__")
 
-# Which rooms of `stages` may import which; a module that lies flat in `stages` is a room of its own.
-# A room that is not listed may be imported by all (plumbing and what passes between stages).
-VERBS = {"train", "evaluate", "trial"}
-ABOVE: dict[str, set[str]] = {
-    # room: rooms that it must not import
-    "sources": {"shard", "load", "training", "tasks", "ledger", "report", *VERBS},
-    "embedded": {"shard", "load", "training", "tasks", "ledger", "report", *VERBS},
-    "shard": {"training", "tasks", "ledger", "report", *VERBS},
-    "load": {"shard", "training", "tasks", "ledger", "report", *VERBS},
-    "training": {"shard", "tasks", "ledger", "report", *VERBS},
-    "tasks": {"shard", "ledger", "report", *VERBS},
-    "ledger": {"shard", "load", "training", "report", *VERBS},
-    "report": {"shard", "load", "training", "tasks", *VERBS},
+# The rooms of a package, lowest first: one imports what lies below it, and nothing beside it. A module that
+# lies flat is a room of its own.
+ROOMS = {
+    "stages": (
+        {"errors", "augmentation", "metrics", "journal", "execution"},
+        {"recipe", "storage", "parallel", "devices"},
+        {"dataset", "measurement", "job"},
+        {"load", "training", "sources", "embedded", "claim"},
+        {"tasks", "shard", "paper"},
+        {"train", "evaluate", "ledger"},
+        {"trial", "report"},
+    ),
+    "pipeline": ({"papers", "tracking"}, {"engine"}, {"flows"}, set(COMMANDS)),
 }
 
 
@@ -75,9 +75,10 @@ def own_imports(name: str) -> set[str]:
     return {t for t in found if not any(o != t and o.startswith(f"{t}.") for o in found)}
 
 
-def room(name: str) -> str:
-    """The room of `stages` that a module lies in."""
-    return name.split(".")[1]
+def floor(name: str) -> int:
+    """The floor of its package that a module lies on."""
+    package, room = name.split(".")[:2]
+    return next(i for i, rooms in enumerate(ROOMS[package]) if room in rooms)
 
 
 def test_dependencies_point_one_way() -> None:
@@ -115,13 +116,22 @@ def test_networks_know_nothing_of_the_rest() -> None:
     assert not wrong
 
 
-def test_rooms_of_stages_import_downwards() -> None:
+@pytest.mark.parametrize("package", ROOMS)
+def test_every_room_has_a_floor(package: str) -> None:
+    rooms = {name.split(".")[1] for name in MODULES if name.startswith(f"{package}.")}
+    assert rooms == set().union(*ROOMS[package])
+
+
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_import_downwards(package: str) -> None:
     wrong = [
         f"{name} imports {target}"
         for name in MODULES
-        if name.startswith("stages.")
+        if name.startswith(f"{package}.")
         for target in own_imports(name)
-        if target.startswith("stages.") and room(target) in ABOVE.get(room(name), set())
+        if target.startswith(f"{package}.")
+        and target.split(".")[1] != name.split(".")[1]
+        and floor(target) >= floor(name)
     ]
     assert not wrong
 
