@@ -3,17 +3,23 @@
 python -m pipeline.evaluate --model torchvision:resnet50 --protocol ten_crop --data FOLDER --paper resnet
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Annotated
 
-from tyro.conf import OmitArgPrefixes
+from tyro.conf import OmitArgPrefixes, arg
 
 from pipeline import papers
 from pipeline.engine.command_line import Where, main
 from stages.errors import PipelineError
 from stages.paper import Profile
-from stages.tasks.classification.recipe import TestProtocol
+from stages.recipe import Recipe
+from stages.tasks.classification.recipe import PROTOCOL_WORDS
+
+_PROTOCOLS = "Protocols, separated by commas: " + "; ".join(
+    f"{name} ({words})" for name, words in PROTOCOL_WORDS.items()
+)
 
 
 @dataclass(frozen=True)
@@ -25,9 +31,7 @@ class Options:
 
     model: str
     """PAPER or PAPER:RECIPE, or torchvision:NAME, timm:NAME, caffe:NAME, MODULE:FACTORY."""
-    protocol: str = "centre_crop"
-    """Protocols, separated by commas: centre_crop, ten_crop, dense, dense_multi_scale, multi_crop,
-    multi_crop_and_dense, 144_crops."""
+    protocol: Annotated[str, arg(help=_PROTOCOLS)] = "centre_crop"
     weights: Path | None = None
     """File of weights (default, for torchvision and timm: the library's own cache)."""
     paper: str | None = None
@@ -45,18 +49,17 @@ class Options:
     where: OmitArgPrefixes[Where] = field(default_factory=Where)
 
 
-def protocols_of(text: str) -> tuple[str, ...]:
+def protocols_of(text: str, known: Collection[str]) -> tuple[str, ...]:
     """The protocols that are named.
 
     Raises:
-        PipelineError: there is no such protocol.
+        PipelineError: one of them is not known.
     """
     named = tuple(text.split(","))
     for name in named:
-        if name not in get_args(TestProtocol):
+        if name not in known:
             raise PipelineError(
-                f"there is no protocol {name!r}",
-                f"use some of: {', '.join(get_args(TestProtocol))}",
+                f"there is no protocol {name!r}", f"use some of: {', '.join(known)}"
             )
     return named
 
@@ -76,13 +79,17 @@ def scales_of(text: str) -> tuple[int, ...]:
 
 
 def _evaluate(options: Options) -> None:
-    protocols = protocols_of(options.protocol)
     scales = scales_of(options.scales)
     name, _, recipe = options.model.partition(":")
     own = name in {paper.name for paper in papers.PAPERS}
     if own and options.weights is None:
         raise PipelineError(
             f"{options.model} needs weights to test", "name the file of a run with --weights"
+        )
+    if own and (options.crop or options.resize):
+        raise PipelineError(
+            f"{options.model} has its recipe's crops",
+            "leave --crop and --resize out; they are for networks of others",
         )
     if not own and options.paper is None:
         raise PipelineError(
@@ -97,6 +104,9 @@ def _evaluate(options: Options) -> None:
         )
     options.where.check(papers.ROLES)
     paper = papers.find(None, name if own else options.paper)
+    chosen = paper.recipe(options.profile, recipe or None)[1] if own else None
+    known = chosen.known_protocols if isinstance(chosen, Recipe) else PROTOCOL_WORDS
+    protocols = protocols_of(options.protocol, known)
     # Here and not above: --help and bad input need no torch.
     from pipeline.flows import evaluate
 

@@ -64,3 +64,11 @@ class Follower:
             if record["kind"] == "start" or record["step"] > self._last.get(record["kind"], -1):
                 self._last[record["kind"]] = record["step"]
                 yield record
+
+
+def protocol_of(epoch: Record) -> str:
+    """How the figures in the record of an epoch were tested; "" if nothing was.
+
+    Journals were once a classifier's alone, whose figures are the centre crop's.
+    """
+    return str(epoch.get("protocol", "centre_crop" if "error_top1" in epoch else ""))

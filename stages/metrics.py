@@ -27,6 +27,7 @@ class Metric:
         step: the smallest difference between two figures, if it is not one item's; 0 if there is none.
         top: for an error, how many predictions count; 0 for other metrics.
         searched_by: the metric by which a search selects learning rates for this one; "" for itself.
+        reaches: for one that counts epochs: the metric of the training, and the figure that it has to reach.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Metric:
     step: float = 0.0
     top: int = 0
     searched_by: str = ""
+    reaches: tuple[str, float] | None = None
 
     @property
     def sign(self) -> int:
@@ -98,6 +100,7 @@ METRICS = _table(
         split="train",
         step=1.0,
         searched_by="train_error_top1",
+        reaches=("train_error_top1", 25.0),
     ),
 )
 

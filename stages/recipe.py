@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 # The scales at which a paper's recipes are written, from the smallest to the published one.
 Profile = Literal["toy", "mini", "paper"]
@@ -138,11 +138,14 @@ class Recipe:
         model: a name that `models.create` knows; `knobs` are its arguments.
         epochs: passes over the training set.
         protocols: how the trained network is tested; the first is the paper's own.
+        known_protocols: the tests that there are for recipes of its kind.
         data: the role of the data set that it trains and tests on: a name by which a command line says
             which images these are. Not part of the identity, for the run has that of the images themselves.
         start: weights of another run to begin with (Simonyan and Zisserman 2014, section 3.1).
         deviations: departures from the published recipe; shown to readers, and not part of the identity.
     """
+
+    known_protocols: ClassVar[tuple[str, ...]] = ()
 
     model: str
     epochs: int
@@ -199,9 +202,11 @@ class Pretrained:
 
     Attributes:
         name: where its architecture and weights come from (see `models.pretrained.libraries`).
+        data: the role of the data set that it is tested on. Not part of its identity, as with a recipe.
     """
 
     name: str
+    data: ClassVar[str] = IMAGENET
 
 
 @dataclass(frozen=True)

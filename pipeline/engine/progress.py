@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from stages.journal import Record
+from stages.journal import Record, protocol_of
 from stages.metrics import METRICS
 
 LINE_SECONDS = 5.0
@@ -108,7 +108,9 @@ class Progress:
 def figures(record: Record) -> str:
     """What the test after an epoch came to, in words."""
     tested = ", ".join(f"{words} {value}" for words, value in _tested(record).items())
-    return f"{tested} ({record.get('protocol', 'centre_crop')}, n={record['n']:,})"
+    if not tested:
+        return "nothing to test it on"
+    return f"{tested} ({protocol_of(record)}, n={record['n']:,})"
 
 
 def _tested(record: Record) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pipeline.engine.data import Prepared
 from pipeline.tracking.store import EXPERIMENTS
 from stages.metrics import benchmark_of
 from stages.paper import Paper, Profile
-from stages.recipe import IMAGENET, Deviation, Ensemble, Recipe, digest
+from stages.recipe import Deviation, Ensemble, Recipe, digest
 from stages.tasks.task import Net
 
 
@@ -187,7 +187,7 @@ class PretrainedRun:
     @property
     def data(self) -> Prepared:
         """The data set that it is tested on."""
-        return self.context.data[self._role]
+        return self.context.data[self.net.origin.data]
 
     @property
     def name(self) -> str:
@@ -200,7 +200,7 @@ class PretrainedRun:
         origin = self.net.origin
         model = origin.model if isinstance(origin, Recipe) else origin.name
         deviations = [Deviation("not trained here", f"weights of {self.weights}")]
-        return _tags(self, self._identity, self._role, [model], deviations)
+        return _tags(self, self._identity, origin.data, [model], deviations)
 
     @property
     def resolved(self) -> Mapping[str, object]:
@@ -208,11 +208,6 @@ class PretrainedRun:
         origin = self.net.origin
         shown = origin.resolved() if isinstance(origin, Recipe) else asdict(origin)
         return {"weights": self.weights, "recipe": shown}
-
-    @property
-    def _role(self) -> str:
-        origin = self.net.origin
-        return origin.data if isinstance(origin, Recipe) else IMAGENET
 
     @property
     def _identity(self) -> str:

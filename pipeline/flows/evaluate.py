@@ -11,7 +11,7 @@ from pipeline.engine.workbench import Workbench
 from pipeline.flows.report import draw, sentence
 from stages.errors import PipelineError
 from stages.paper import Paper, Profile
-from stages.recipe import IMAGENET, Recipe
+from stages.recipe import Ensemble, Recipe
 from stages.tasks.classification.recipe import Classification, PretrainedClassifier, Shown
 from stages.tasks.task import Net
 
@@ -41,15 +41,19 @@ def evaluate_own(
         scales: short sides of whole images, over the recipe's.
 
     Raises:
-        PipelineError: the recipe is an ensemble's; and see the stages.
+        PipelineError: the recipe is an ensemble's, or has no scales to choose; and see the stages.
     """
     name, chosen = paper.recipe(profile, recipe)
-    if not isinstance(chosen, Classification):
+    if isinstance(chosen, Ensemble):
         raise PipelineError(
             f"{paper.name}:{name} is an ensemble, and a file has the weights of one network",
             f"name one of its networks: {', '.join(_single(paper, profile))}",
         )
     if scales:
+        if not isinstance(chosen, Classification):
+            raise PipelineError(
+                f"{paper.name}:{name} has no scales to choose", "leave --scales out"
+            )
         chosen = replace(chosen, test_scales=scales)
     model = f"{paper.name}:{recipe}" if recipe else paper.name
     with Workbench(where) as bench:
@@ -95,11 +99,11 @@ def evaluate_pretrained(
     from stages.tasks.classification.pretrained import expected_crop
 
     with Workbench(where) as bench:
-        bench.check_data([IMAGENET])
+        bench.check_data([PretrainedClassifier.data])
         crop = crop or expected_crop(name, weights, download)
         shown = Shown(crop, resize or round(crop * _RESIZE_TO_CROP), scales)
         net = Net(PretrainedClassifier(name, shown), weights)
-        context = _context(bench, paper, profile, IMAGENET)
+        context = _context(bench, paper, profile, PretrainedClassifier.data)
         _test(bench, PretrainedRun(context, name, net, _described(name, weights)), protocols)
 
 

@@ -1,7 +1,7 @@
 """What a command says and draws at its end: the ledger, the timeline, the report, and where they are."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from stages.errors import PipelineError
 from stages.ledger.entries import Ledger, make_ledger
 from stages.measurement import Evaluation, Measurement
 from stages.metrics import METRICS
+from stages.paper import Paper
 from stages.report.write import collate
 
 # A network has clearly learned where even the upper end of its error's interval is below this share of the
@@ -27,7 +28,10 @@ LEARNED = 0.9
 
 
 def read_ledger(
-    tracker: Tracker, measurements: Iterable[Measurement], claims: Iterable[Claim] = CLAIMS
+    tracker: Tracker,
+    measurements: Iterable[Measurement],
+    claims: Iterable[Claim] = CLAIMS,
+    papers: Sequence[Paper] = PAPERS,
 ) -> Ledger:
     """What became of the claims, from a store's measurements and the answers kept with them."""
 
@@ -38,7 +42,7 @@ def read_ledger(
         except PipelineError:  # a server whose artifacts cannot be fetched from here
             return None
 
-    return make_ledger(claims, PAPERS, measurements, answers, tracker.searches())
+    return make_ledger(claims, papers, measurements, answers, tracker.searches())
 
 
 def draw(workspace: Workspace, tracker: Tracker, progress: Progress) -> Ledger:

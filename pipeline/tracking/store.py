@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pipeline.tracking.client import Client, apply_settings, without_secrets
 from stages.dataset import DatasetInfo
-from stages.journal import Record
+from stages.journal import Record, protocol_of
 from stages.measurement import TRAINING, Evaluation, Measurement
 from stages.metrics import IMAGENET, METRICS
 
@@ -355,19 +355,22 @@ def _ms(record: Record) -> int:
 def training_figures(epochs: Sequence[Record]) -> dict[str, float]:
     """What a training measured itself, from its journal's records of epochs."""
     last = epochs[-1]
-    figures = {
-        name: float(last[name])
-        for name, metric in METRICS.items()
-        if metric.split == "train" and name in last
-    }
-    if "train_error_top1" in last:
-        reached = [record for record in epochs if record["train_error_top1"] <= 25]
-        # A run that never got there needs more epochs than it had.
-        figures["epochs_to_train_error_25"] = (*reached, last)[0]["epoch"] + 1
+    figures: dict[str, float] = {}
+    for name, metric in METRICS.items():
+        if metric.split != "train":
+            continue
+        if name in last:
+            figures[name] = float(last[name])
+        elif metric.reaches is not None and metric.reaches[0] in last:
+            measured, goal = metric.reaches
+            sign = METRICS[measured].sign
+            reached = [record for record in epochs if sign * record[measured] <= sign * goal]
+            # A run that never got there needs more epochs than it had.
+            figures[name] = (*reached, last)[0]["epoch"] + 1
     return figures
 
 
 def _logged_as(name: str, record: Record) -> str:
     """The store's name for a journal's value; the figure of a test includes its protocol."""
     tested = name in METRICS and METRICS[name].split == "val"
-    return f"{name}.{record.get('protocol', 'centre_crop')}" if tested else name
+    return f"{name}.{protocol_of(record)}" if tested else name

@@ -33,7 +33,7 @@ from stages.measurement import TRAINING, Measurement
 from stages.metrics import METRICS
 from stages.paper import PROFILES, Paper, Profile
 from stages.recipe import Recipe
-from stages.tasks.classification.score import correct_images, mean_answers
+from stages.tasks import correct_items
 
 # The kept answers of a measurement's network to the validation images (`stages.evaluate.score`), or None.
 Answers = Callable[[Measurement], pa.Table | None]
@@ -227,7 +227,7 @@ def _entry(
     groups = [seeds[start : start + size] for start in range(0, len(seeds) - size + 1, size)]
     runs = [[[side.measured[conditions][s] for s in group] for group in groups] for side in sides]
     correct = [
-        _correct(side.arm, claim.metric, own, answers) if metric.per_item else None
+        _correct(side, claim.metric, own, answers) if metric.per_item else None
         for side, own in zip(sides, runs, strict=True)
     ]
     figures = [
@@ -277,19 +277,17 @@ def _figures(
 
 
 def _correct(
-    arm: Arm, metric: str, groups: Sequence[Sequence[Measurement]], answers: Answers
+    side: _Side, metric: str, groups: Sequence[Sequence[Measurement]], answers: Answers
 ) -> NDArray[np.float64] | None:
-    """(groups, images): the share of an arm's networks that are correct, or whether their mean is."""
+    """(groups, items): the share of an arm's networks that are correct, or whether they are together."""
     rows = []
     for group in groups:
         tables = [table for m in group if (table := answers(m)) is not None]
         if len(tables) < len(group):
             return None
-        if arm.nets > 1:
-            rows.append(correct_images(tables[0], metric, mean_answers(tables)))
-        else:
-            each = [correct_images(table, metric) for table in tables]
-            rows.append(np.mean(each, axis=0))
+        together = [tables] if side.arm.nets > 1 else [[table] for table in tables]
+        each = [correct_items(side.recipe, metric, some) for some in together]
+        rows.append(np.mean(each, axis=0))
     return np.array(rows, np.float64)
 
 

@@ -48,9 +48,18 @@ def latest(folder: Path) -> dict[str, Any] | None:
     for item in reversed(_index(folder)):
         path = folder / item["file"]
         if path.is_file() and _sha256(path) == item["sha256"]:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            return state
+            return _in_todays_layout(torch.load(path, map_location="cpu", weights_only=True))
     return None
+
+
+def _in_todays_layout(state: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of the time when all learners were classifiers, and their state lay beside the loop's.
+
+    Only the correct answers were kept of the sums.
+    """
+    if "right" not in state:
+        return state
+    return {**state, "totals": [0.0, state["right"]], "learner": state}
 
 
 def _index(folder: Path) -> list[dict[str, Any]]:

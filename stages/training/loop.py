@@ -69,8 +69,10 @@ class Learner(Protocol[B]):
             TrainingStopped: going on is useless.
         """
 
-    def validate(self, epoch: int, totals: Sequence[float]) -> Mapping[str, float]:
-        """What the journal tells of a finished epoch.
+    def validate(self, epoch: int, totals: Sequence[float]) -> Mapping[str, float | str]:
+        """What the journal records of a finished epoch: figures by metric, in any number.
+
+        With figures of the split ``val`` go ``protocol``, how they were tested, and ``n``, the items.
 
         Args:
             epoch: from 0.
@@ -229,7 +231,6 @@ class _Training(Generic[B]):
     def _restore(self) -> None:
         state = checkpoint.latest(self.job.folder.checkpoints)
         if state is not None:
-            state = _in_todays_layout(state)
             self.step, self.seconds, self.loss = state["step"], state["seconds"], state["loss"]
             self.totals = state["totals"]
             self.learner.load(state["learner"])
@@ -241,15 +242,3 @@ class _Training(Generic[B]):
                     f"the workers found checkpoints of different steps: {steps}",
                     "with several machines, put --workspace on storage that all of them mount",
                 )
-
-
-def _in_todays_layout(state: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint of the time when all learners were classifiers, and their state lay beside the loop's.
-
-    Only the correct answers were kept of the sums.
-    """
-    return (
-        state
-        if "learner" in state
-        else {**state, "totals": [0.0, state["right"]], "learner": state}
-    )

@@ -151,7 +151,7 @@ class ClassificationLearner:
                 "early nets), change the learning rate, or raise the recipe's start_steps",
             )
 
-    def validate(self, epoch: int, totals: Sequence[float]) -> Mapping[str, float]:
+    def validate(self, epoch: int, totals: Sequence[float]) -> Mapping[str, float | str]:
         """See `Learner`: the errors of the centre crop, and of the crops that were trained on."""
         prediction = predict(
             self.descent.tested,
@@ -171,6 +171,7 @@ class ClassificationLearner:
         self.descent.validated(error_top1)
         _, correct_in_training = totals
         return {
+            "protocol": "centre_crop",
             "error_top1": error_top1,
             "error_top5": 100 * (1 - top5 / n),
             "n": n,

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal, get_args
 
 from stages.augmentation import Augmentation
 from stages.recipe import Optimiser, Pretrained, Recipe
 
-# How a trained network is tested, by name and in a few words for a command's help. What each protocol shows
+# How a trained network is tested, by name and, for a command's help, in a few words. What each protocol shows
 # the network is a row of the table in `stages.tasks.classification.protocols`.
 TestProtocol = Literal[
     "centre_crop",
@@ -98,6 +98,8 @@ class Classification(Recipe):
         grey: the network sees one channel, in which black and white pixels have these two values; None for
             three channels on the 0-255 scale less the mean.
     """
+
+    known_protocols: ClassVar[tuple[str, ...]] = get_args(TestProtocol)
 
     augmentation: Augmentation
     optimiser: Optimiser
