@@ -1,4 +1,4 @@
-# The two commands a newcomer needs are `make demo` and `make test`; each sets up .venv by itself.
+# The two commands a newcomer needs are `make demo` and `make test`; both create .venv on first use.
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-gpu lint format dashboard ray lock clean
 
@@ -19,7 +19,7 @@ $(READY): requirements.lock pyproject.toml
 	@base=; for p in python3 python3.13 python3.12 python3.11; do \
 	  if $$p -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then base=$$p; break; fi; \
 	done; \
-	if [ -z "$$base" ]; then echo "error: Python 3.11 or newer (with venv) was not found. Install it, then run this again." >&2; exit 2; fi; \
+	if [ -z "$$base" ]; then echo "error: Python 3.11 or newer (with venv) was not found. Install it, then rerun this command." >&2; exit 2; fi; \
 	$(PYTHON) -m pip --version >/dev/null 2>&1 || $$base -m venv --clear $(VENV)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.uv.lock
 	$(VENV)/bin/uv --system-certs pip install --python $(PYTHON) --require-hashes -r requirements.lock

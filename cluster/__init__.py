@@ -1,1 +1,1 @@
-"""How a stage runs on Ray, and how one gets a cluster. The only folder that imports ray."""
+"""How a stage runs on Ray, and how a cluster is started or joined. The only folder that imports ray."""

@@ -22,7 +22,7 @@ import tyro
 
 from cluster import environment
 from cluster.session import OBJECT_STORE_BYTES
-from stages.errors import PipelineError, tell
+from stages.errors import PipelineError, print_error
 
 STATE = Path(".ray")
 START_SECONDS = 120
@@ -30,10 +30,10 @@ START_SECONDS = 120
 
 @dataclass(frozen=True)
 class Options:
-    """Start a Ray head on this machine; Ctrl-C ends it."""
+    """Start a Ray head on this machine; Ctrl-C stops it."""
 
     workspace: Path = Path("workspace")
-    """Where jobs keep everything."""
+    """Folder where jobs keep everything."""
     dashboard_port: int = 8265
     """TCP port of the dashboard and the job server on 127.0.0.1."""
     num_cpus: int | None = None
@@ -41,23 +41,23 @@ class Options:
 
 
 def main() -> None:
-    """Run the command; exits with the head's status, or with 2 where it could not be started."""
+    """Run the command; exits with the head's status, or with 2 if it could not be started."""
     options = tyro.cli(Options, description=Options.__doc__)
     try:
         sys.exit(serve(options))
     except PipelineError as error:
-        tell(error)
+        print_error(error)
         sys.exit(2)
 
 
 def serve(options: Options) -> int:
-    """Start the head, say how to use it, and stay until it ends or is told to end.
+    """Start the head, print how to use it, and wait until it exits or is interrupted.
 
     Returns:
         Its exit status.
 
     Raises:
-        PipelineError: the port is taken, or the head does not start.
+        PipelineError: the port is in use, or the head does not start.
     """
     environment.prepare()
     with socket.socket() as probe:
@@ -66,8 +66,8 @@ def serve(options: Options) -> int:
             probe.bind(("127.0.0.1", options.dashboard_port))
         except OSError as error:
             raise PipelineError(
-                f"port {options.dashboard_port} is taken, perhaps by another head",
-                "end that one, or name another --dashboard-port",
+                f"port {options.dashboard_port} is in use, perhaps by another head",
+                "stop that one, or choose another --dashboard-port",
             ) from error
     port = environment.free_port()
     folder = Path(
@@ -85,14 +85,14 @@ def serve(options: Options) -> int:
             signal.signal(number, lambda *_: head.terminate())
         if not _ready(options.dashboard_port, head):
             raise PipelineError(
-                "the Ray head did not start", "see what it printed above; is the port taken?"
+                "the Ray head did not start", "see what it printed above; is the port in use?"
             )
         print(
             f"Ray is ready: dashboard http://127.0.0.1:{options.dashboard_port}, GCS port {port}\n"
             f"In another terminal, in this folder:\n\n"
             f"  . {STATE}/env\n"
             f"  ray job submit --working-dir . -- python -m pipeline.run --year 2012\n\n"
-            f"Jobs keep everything in {options.workspace.absolute()}. Ctrl-C ends the head.",
+            f"Jobs keep everything in {options.workspace.absolute()}. Ctrl-C stops the head.",
             flush=True,
         )
         return max(0, head.wait())
@@ -149,7 +149,7 @@ def _command(options: Options, port: int, folder: Path) -> list[str]:
 
 
 def _ready(port: int, head: subprocess.Popen[bytes]) -> bool:
-    """Wait for the dashboard; False if the head ends first or never answers."""
+    """Wait for the dashboard; False if the head exits first or never responds."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and head.poll() is None:
         with contextlib.suppress(OSError, http.client.HTTPException):

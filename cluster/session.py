@@ -1,4 +1,4 @@
-"""Get a Ray cluster: the one that RAY_ADDRESS names, or a private one for the length of the command."""
+"""Start or join a Ray cluster: the one at RAY_ADDRESS, or a private one for the duration of the command."""
 
 import contextlib
 import os
@@ -12,8 +12,8 @@ from pathlib import Path
 from cluster import environment
 from stages.errors import PipelineError
 
-# Shards are read by the workers themselves, so the object store carries next to nothing. Ray asks for
-# 75 MiB at least.
+# Shards are read by the workers themselves, so the object store holds next to nothing. Ray needs at
+# least 75 MiB.
 OBJECT_STORE_BYTES = 200_000_000
 
 
@@ -34,13 +34,13 @@ class Resources:
         return sum(gpus for _, gpus in self.nodes)
 
     def room(self, cpus: int, *, gpus: bool = True) -> int:
-        """How many workers fit that take ``cpus`` CPUs each.
+        """How many workers with ``cpus`` CPUs each fit.
 
-        A worker lies on one machine, so what is left over on two does not add up.
+        A worker runs on one machine, so CPUs left over on two machines do not add up.
 
         Args:
             cpus: CPUs of each worker.
-            gpus: whether each also takes a GPU, where the cluster has any.
+            gpus: whether each also takes a GPU, if the cluster has any.
         """
         if gpus and self.gpus:
             return sum(min(have // cpus, free) for have, free in self.nodes)
@@ -52,9 +52,9 @@ def session() -> Iterator[Resources]:
     """Connect to Ray and disconnect at the end.
 
     Inside a submitted job, or with RAY_ADDRESS set, that cluster is used. Otherwise one is started on
-    this machine, with a token of its own and its dashboard on loopback, and ended with the command. While
-    it runs, this whole process's environment names it; then all variables are as they were before, also
-    those that something else has changed in between.
+    this machine, with its own token and its dashboard on loopback, and stopped with the command. While it
+    runs, this process's environment points to it; afterwards all variables are restored, including those
+    that something else has changed in the meantime.
 
     Raises:
         PipelineError: the cluster cannot be reached, or there is too little shared memory for one.
@@ -101,12 +101,12 @@ def _start(stack: contextlib.ExitStack) -> None:
         and (free := shutil.disk_usage(shared_memory).free) < OBJECT_STORE_BYTES
     ):
         raise PipelineError(
-            f"/dev/shm has {free >> 20} MiB free and Ray needs {OBJECT_STORE_BYTES >> 20}",
+            f"/dev/shm has {free >> 20} MiB free, but Ray needs {OBJECT_STORE_BYTES >> 20} MiB",
             "enlarge it (in a container: --shm-size=1g), or use --launcher inline",
         )
     folder = tempfile.mkdtemp(
         prefix="ray-"
-    )  # private: Ray makes its own folders in it writable for all
+    )  # private: Ray makes its own folders in it world-writable
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     port = environment.free_port()
     token = os.environ.get("RAY_AUTH_TOKEN") or environment.new_token()
@@ -122,7 +122,7 @@ def _start(stack: contextlib.ExitStack) -> None:
 
     ray.init(
         address="local",
-        include_dashboard=True,  # Ray Train's cleaning needs its state service
+        include_dashboard=True,  # Ray Train's cleanup needs its state service
         dashboard_host="127.0.0.1",
         object_store_memory=OBJECT_STORE_BYTES,
         log_to_driver=False,

@@ -16,13 +16,13 @@ def ray_tasks(
 ) -> ParallelMap:
     """A parallel map whose workers are Ray tasks.
 
-    All nodes must see the files that the work names under the same paths. A task whose node is lost is
-    done again elsewhere.
+    All nodes must see the files that the work refers to under the same paths. A task whose node is lost is
+    run again elsewhere.
 
     Args:
-        workers: how many tasks run at a time; by default as many as the cluster has room for.
+        workers: how many tasks run in parallel; by default as many as the cluster has room for.
         resources: what the cluster has.
-        cpus: CPUs that each task takes, which are its threads, too.
+        cpus: CPUs that each task takes, and its number of threads.
         gpus: GPUs that each task takes.
 
     Raises:
@@ -34,7 +34,7 @@ def ray_tasks(
         count = max(1, count)
         also = " and as many GPUs" if gpus else ""
         raise PipelineError(
-            f"{count} workers need {count * cpus} CPUs{also}, and the cluster has room for {room} of them",
+            f"{count} workers need {count * cpus} CPUs{also}, but the cluster has room for {room}",
             f"use --workers {room} or fewer, or a larger cluster"
             if room
             else "join a cluster with free CPUs",
@@ -52,8 +52,8 @@ def ray_tasks(
             num_cpus=cpus,
             num_gpus=gpus,
             max_retries=3,
-            # A task that is started within a trial of Tune's would by default go into the trial's own
-            # placement group, where it never fits.
+            # By default a task that is started within a Tune trial would go into the trial's own placement
+            # group, where it never fits.
             scheduling_strategy="DEFAULT",
         )
         pending: list[Any] = []

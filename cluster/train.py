@@ -1,7 +1,7 @@
 """The train stage on Ray Train: the same function as inline, on workers that Ray sets up.
 
-Checkpoints, resumption and progress are the stage's own and live in the run's folder, so Ray has
-nothing to keep: a worker that died is started again and continues from there.
+The stage itself handles checkpoints, resumption and progress, in the run's folder, so Ray has nothing to
+keep: a worker that died is restarted and resumes from there.
 """
 
 import shutil
@@ -14,14 +14,14 @@ from stages.job import TrainingStopped, TrainJob, TrainResult
 from stages.parallel import limit_threads
 from stages.train import train
 
-# A collective that waits longer has lost a worker or waits for a stuck loader.
+# A collective operation that waits longer has lost a worker or is waiting for a stuck loader.
 COLLECTIVE_SECONDS = 600
 
 
 def train_on_ray(
     job: TrainJob, workers: int, resources: Resources, cpus: int | None = None
 ) -> TrainResult:
-    """Train on some workers, with a GPU each where the cluster has GPUs.
+    """Train on some workers, with a GPU each if the cluster has GPUs.
 
     Args:
         job: what to train.
@@ -30,7 +30,7 @@ def train_on_ray(
         cpus: CPUs of each worker; by default as many as it can have.
 
     Raises:
-        PipelineError: the cluster is too small, or the training itself refused to go on.
+        PipelineError: the cluster is too small, or the training itself refused to continue.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -46,7 +46,7 @@ def train_on_ray(
         ),
         torch_config=TorchConfig(timeout_s=COLLECTIVE_SECONDS),
         run_config=RunConfig(
-            # A name of its own each time, since nothing relies on Ray's snapshot of an earlier attempt.
+            # A new name each time, since nothing relies on Ray's snapshot of an earlier attempt.
             name=f"{job.folder.root.name}-{time.time_ns()}",
             storage_path=str(storage),
             failure_config=FailureConfig(max_failures=3, controller_failure_limit=3),
@@ -76,7 +76,7 @@ def cpus_per_worker(workers: int, resources: Resources) -> int:
     """The most CPUs that each of ``workers`` workers may take.
 
     Raises:
-        PipelineError: they do not fit however few they take; Ray would wait for them forever.
+        PipelineError: they do not fit even with one CPU each; Ray would wait for them forever.
     """
     most = max((cpus for cpus, _ in resources.nodes), default=0)
     for cpus in range(most, 0, -1):
@@ -100,7 +100,7 @@ def _worker(config: dict[str, Any]) -> TrainResult | PipelineError:
     try:
         return train(job.on_cpus(cpus), ray.train.torch.get_device())
     except PipelineError as error:
-        # Where all workers stop alike, trying again would end alike: a result, not a failure.
+        # If all workers stop for the same reason, a retry would too: return it as a result, not a failure.
         if isinstance(error, TrainingStopped) or ray.train.get_context().get_world_size() == 1:
             return error
         raise

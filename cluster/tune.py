@@ -1,7 +1,7 @@
 """A sweep on Ray Tune: each trial is a whole training by the train stage, and nothing stops one early.
 
-The trials' checkpoints and results are the stages' own and live in the runs' folders: Tune decides when
-and where a trial runs, and asking for a killed sweep again continues it.
+The stages themselves handle the trials' checkpoints and results, in the runs' folders: Tune decides when and
+where a trial runs, and a killed sweep resumes when it is rerun.
 """
 
 import shutil
@@ -23,7 +23,7 @@ from stages.trial import Trial, run_search, run_trial
 
 
 def concurrency(workers: int, trials_per_gpu: int, resources: Resources) -> int:
-    """How many trials run at the same time.
+    """How many trials run in parallel.
 
     Raises:
         PipelineError: not even one fits.
@@ -51,17 +51,17 @@ def sweep_on_ray(
 
     A trial with one worker runs in Tune's own process for it, which is kept for the next trial: starting
     Ray Train inside it would cost half a minute each time. With several workers each trial is a Ray Train
-    run inside Tune, and its tests are Ray tasks on what the training's workers had.
+    run inside Tune, and its tests are Ray tasks on the resources that the training's workers had.
 
     Args:
         trials: the sweep.
-        scratch: a folder that every machine sees, for what Tune writes; emptied afterwards.
+        scratch: a folder that every machine can access, for what Tune writes; emptied afterwards.
         resources: what the cluster has.
         workers: data-parallel workers of each trial.
         trials_per_gpu: trials with one worker that share a GPU.
 
     Returns:
-        What went wrong, by the trial's place in ``trials``.
+        What went wrong, by the trial's index in ``trials``.
 
     Raises:
         PipelineError: not even one trial fits.
@@ -71,8 +71,8 @@ def sweep_on_ray(
     at_once = concurrency(workers, trials_per_gpu, resources)
     cpus = max(1, resources.cpus // (at_once * workers))
     storage = scratch / f"tune-{time.time_ns()}"
-    # A trial that is itself a Ray Train run holds next to nothing: its workers take the CPUs and GPUs. It
-    # may not ask for nothing at all.
+    # A trial that is itself a Ray Train run needs next to nothing: its workers take the CPUs and GPUs. But
+    # it must request something.
     needs: dict[str, float] = {"memory": 1 << 20}
     if workers == 1:
         needs = {"cpu": cpus, "gpu": 1 / trials_per_gpu if resources.gpus else 0}
@@ -87,7 +87,7 @@ def sweep_on_ray(
             name="sweep",
             storage_path=str(storage),
             verbose=0,
-            # A process that died is started again, and its training continues from its checkpoint.
+            # A process that died is restarted, and its training resumes from its checkpoint.
             failure_config=tune.FailureConfig(max_failures=3),
         ),
     )
@@ -97,9 +97,9 @@ def sweep_on_ray(
         shutil.rmtree(storage, ignore_errors=True)
     failed = {}
     for result in results:
-        said = str(result.error) if result.error else (result.metrics or {}).get("error", "")
-        if said:
-            failed[int(result.config["trial"])] = said
+        message = str(result.error) if result.error else (result.metrics or {}).get("error", "")
+        if message:
+            failed[int(result.config["trial"])] = message
     return failed
 
 
@@ -111,19 +111,20 @@ def search_on_ray(
     *,
     trials_per_gpu: int = 1,
 ) -> list[float]:
-    """Train all jobs, but stop early (ASHA) those that fall behind.
+    """Train all jobs, but stop those that fall behind early (ASHA).
 
     For the choice of a learning rate only; what is stopped early proves nothing.
 
     Args:
-        jobs: alike but for what is searched.
+        jobs: identical except for what is searched.
         scratch: see `sweep_on_ray`.
         resources: what the cluster has.
-        metric: what should be low.
+        metric: the name of the figure to optimise.
         trials_per_gpu: see `sweep_on_ray`.
 
     Returns:
-        What each reported last (see `stages.trial.run_search`); infinity where no epoch was finished.
+        What each reported last (see `stages.trial.run_search`); infinitely bad if no epoch was
+        finished.
 
     Raises:
         PipelineError: not even one fits.
@@ -142,7 +143,7 @@ def search_on_ray(
         ),
         param_space={"job": tune.grid_search(list(range(len(jobs))))},
         tune_config=tune.TuneConfig(
-            metric="error",
+            metric="figure",
             mode="min" if METRICS[metric].better == "lower" else "max",
             scheduler=ASHAScheduler(
                 time_attr="epoch",
@@ -160,15 +161,15 @@ def search_on_ray(
         results = tuner.fit()
     finally:
         shutil.rmtree(storage, ignore_errors=True)
-    errors = [METRICS[metric].worst] * len(jobs)
+    figures = [METRICS[metric].worst] * len(jobs)
     for result in results:
-        if result.metrics and "error" in result.metrics:
-            errors[int(result.metrics["job"])] = float(result.metrics["error"])
-    return errors
+        if result.metrics and "figure" in result.metrics:
+            figures[int(result.metrics["job"])] = float(result.metrics["figure"])
+    return figures
 
 
 def _silence() -> Any:
-    """Takes the place of the callback that says which trials a scheduler let end, verbose or not."""
+    """Replaces the callback that prints which trials the scheduler stopped, even if not verbose."""
     from ray.tune.progress_reporter import TrialProgressCallback
 
     class Silence(TrialProgressCallback):
@@ -184,8 +185,8 @@ def _searched(config: dict[str, int], jobs: list[TrainJob], cpus: int, metric: s
 
     limit_threads(cpus)
 
-    def report(epoch: int, error: float) -> None:
-        tune.report({"epoch": epoch, "error": error, "job": config["job"]})
+    def report(epoch: int, figure: float) -> None:
+        tune.report({"epoch": epoch, "figure": figure, "job": config["job"]})
 
     run_search(jobs[config["job"]].on_cpus(cpus), metric, report)
 
@@ -212,5 +213,5 @@ def _trial(
                 processes=cpus,
             )
     except PipelineError as error:
-        return {"error": str(error)}  # trying again would end the same way
+        return {"error": str(error)}  # a retry would fail in the same way
     return {"error": ""}

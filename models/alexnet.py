@@ -225,7 +225,7 @@ def alexnet(
             no within-map norm, bias of fc8 -7.
         groups: 2 as published; 1 lets every layer see all channels of the one below (62,378,344
             parameters); ``"isolated"`` cuts every connection between the columns below fc8, and has
-            the greater widths by which net 150 made up for that (conv2 320, fc6 8192).
+            the larger widths with which net 150 compensated (conv2 320, fc6 8192).
         one_column: half of the convolutional net (net 145-half, §3.2): 48-128-192-192-256 and full
             fully connected layers, 59,798,312 parameters.
         conv6: one more convolution after the last pool, as in the nets pre-trained on more classes

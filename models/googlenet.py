@@ -8,7 +8,7 @@ normalisation) is taken from BVLC's replication, models/bvlc_googlenet of Caffe.
 
 torchvision's ``googlenet`` is another net: batch normalisation after every convolution and no
 local response normalisation, 3 x 3 convolutions in the 5 x 5 branches (kept for weights ported with
-that slip), pool4 of 2 x 2, dropout 0.2, and auxiliary heads behind an adaptive 4 x 4 pool, returned
+that mistake), pool4 of 2 x 2, dropout 0.2, and auxiliary heads after an adaptive 4 x 4 pool, returned
 in the other order. It has 6,624,904 or 13,004,888 parameters. `googlenet_bn` is the paper's
 geometry with that batch normalisation, for comparisons; no paper published it under this name.
 """
@@ -116,7 +116,7 @@ class Removed(nn.Identity):
 
 
 class AuxiliaryHead(nn.Sequential):
-    """A small classifier on the maps of a middle module, used in training only (Sect. 5).
+    """A small classifier on the maps of an intermediate module, used in training only (Sect. 5).
 
     Args:
         in_channels: channels of those maps.
@@ -286,7 +286,7 @@ class GoogLeNet(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self, generator: Generator | None = None) -> None:
-        """Draw all weights again as BVLC's replication does; the paper does not say how.
+        """Draw all weights again as BVLC's replication does; the paper does not specify it.
 
         Weights are Caffe's "xavier", uniform with variance 1 / fan-in. Biases are 0.2, but 0 in the
         classifiers.
@@ -368,7 +368,7 @@ def _fidelity(*, batch_norm: bool = False) -> tuple[Fidelity, ...]:
             "same",
             "on 4a and 4d: 5x5/3 average pool, 1x1 of 128, 1024 units; loss weight 0.3",
             "Sect. 5",
-            "the training weighs the losses; the net returns the logits",
+            "the losses are weighted in training; the net returns the logits",
         ),
         Fidelity(
             "initialisation",

@@ -63,7 +63,7 @@ class Inception(nn.Module):
         small = {"net.AuxLogits.conv1.conv": 0.01, "net.AuxLogits.fc": 0.001}
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
-                # A normal cut off at two standard deviations has 1 / sqrt(1.3) of its spread.
+                # Truncation at two standard deviations leaves a normal 1 / sqrt(1.3) of its spread.
                 std = small.get(name, math.sqrt(1.3 * 2 / module.weight[0].numel()))
                 nn.init.trunc_normal_(module.weight, 0, std, -2 * std, 2 * std, generator)
                 if module.bias is not None:
@@ -173,7 +173,7 @@ FIDELITY: dict[str, tuple[Fidelity, ...]] = {
         Fidelity(
             "average pools in the modules",
             "deviates",
-            "the padding does not count in the mean",
+            "the padding is left out of the mean",
             f"{_SLIM}/inception_v3.py",
             "torchvision's code counts it as zeros",
         ),

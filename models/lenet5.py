@@ -18,9 +18,9 @@ The ancestor, for handwritten digits (Fig. 2, Sect. II.B):
 60,000 trainable parameters, 340,908 connections. The image is 32 x 32, one channel, background -0.1
 and ink 1.175; digits are at most 20 x 20 in its centre, so MNIST's 28 x 28 is padded by 2.
 
-What is usually called LeNet-5 today is another net: full C3, plain pools, softmax on a linear
+The net usually called LeNet-5 today is another one: full C3, plain pools, softmax on a linear
 layer, 61,706 parameters. It is here as `lenet5_modern`. `lenet_fc` is the fully connected net of
-Sect. III.C, which the paper compares with. torchvision has none of them.
+Sect. III.C, which the paper compares LeNet-5 with. torchvision has none of them.
 """
 
 from collections.abc import Callable
@@ -283,7 +283,7 @@ def lenet5_modern(
     in_channels: int = 1,
     image_size: int = 32,
 ) -> LeNet5:
-    """What is usually called LeNet-5 today, 61,706 parameters with ten classes. See `LeNet5`."""
+    """The net usually called LeNet-5 today, 61,706 parameters with ten classes. See `LeNet5`."""
     return LeNet5(
         num_classes,
         c3="full",
@@ -296,7 +296,7 @@ def lenet5_modern(
 
 
 class FullyConnected(nn.Module):
-    """The fully connected nets of Sect. III.C: 28 x 28 pixels, one or two hidden layers, no sharing.
+    """The fully connected nets of Sect. III.C: 28 x 28 pixels, one or two hidden layers, no shared weights.
 
     Args:
         num_classes: length of the logits.

@@ -230,7 +230,7 @@ NORMALISATION = Fidelity(
     "same",
     "right after each convolution, before the activation",
     "Sect. 3.4",
-    "at test a running average, where the authors took true averages over a large training batch",
+    "at test time a running average, where the authors took true averages over a large training batch",
 )
 INITIALISATION = (
     Fidelity(
@@ -289,7 +289,7 @@ _CONV1_BIAS = Fidelity(
     "deviates",
     "64 values in the released ResNet-50, none in 101 and 152",
     "KaimingHe/deep-residual-networks, prototxt",
-    "none: the batch norm behind it cancels it",
+    "none: the batch norm after it cancels it",
 )
 FIDELITY: dict[str, tuple[Fidelity, ...]] = {
     "resnet18": _BASIC,

@@ -292,7 +292,7 @@ def _fidelity(*, lrn: bool = False) -> tuple[Fidelity, ...]:
             "deviates",
             "A from N(0, variance 1e-2), the deeper nets from a trained A, biases 0",
             "Sect. 3.1",
-            "Glorot's, which the same section found after the submission to need no trained A; "
+            "Glorot's: the same section found after the submission that no trained A is needed with it; "
             "init='gaussian' and initialise_from are the published way",
         ),
         Fidelity(

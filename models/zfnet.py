@@ -3,7 +3,7 @@ arXiv:1311.2901 v3, ECCV 2014, Fig. 3.
 
 62,357,608 parameters; 1,168,032,896 multiply-adds for a crop of 224. Not the winner of 2013, which
 was Clarifai's unpublished ensemble, and not the net that the detection literature calls ZF, which
-pads its layers differently and normalises within maps. torchvision and timm have neither.
+pads its layers differently and normalises within maps. Neither torchvision nor timm has either net.
 
 Against AlexNet: a first kernel of 7x7 with stride 2, stride 2 in conv2, no columns, and contrast
 normalisation after the pool. Pools 1 and 2 round up, as the sizes 110-55-26-13-6 need. Input is RGB

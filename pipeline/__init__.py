@@ -1,1 +1,1 @@
-"""The history itself, its profiles, the workspace, tracking, and the command lines."""
+"""The history as data, its profiles, the workspace, tracking, and the commands."""

@@ -21,13 +21,13 @@ from stages.paper import Profile
 @dataclass(frozen=True)
 class Options:
     """Test what a paper claimed: train both arms of each claim with the same seeds, record everything in
-    MLflow, and compute the verdicts. Run again, the command continues where it stopped; what is trained is
+    MLflow, and compute the verdicts. Rerun the command to resume where it stopped; existing runs are
     reused."""
 
     paper: str
-    """A paper by name, e.g. alexnet."""
+    """Name of the paper, e.g. alexnet."""
     claims: str | None = None
-    """Ids of its claims, separated by commas (default: all that can be tested at the profile)."""
+    """Ids of its claims, separated by commas (default: all that can be tested at this profile)."""
     seeds: int | None = None
     """Runs of each arm (default: what each claim asks for)."""
     profile: Profile = "toy"
@@ -35,15 +35,15 @@ class Options:
     trials_per_gpu: int = 1
     """Trials that share a GPU."""
     search: bool = False
-    """First search each arm's own learning rate (six rates, hopeless ones stopped early by ASHA)."""
+    """First search for each arm's own learning rate (six rates; ASHA stops hopeless ones early)."""
     plan: bool = False
-    """Say what would be trained and for how long, and stop."""
+    """Print what would be trained and how long it would take, and stop."""
     where: OmitArgPrefixes[Where] = field(default_factory=Where)
     execution: OmitArgPrefixes[Execution] = field(default_factory=Execution)
 
 
 def chosen(options: Options) -> list[Claim]:
-    """The claims that are asked for.
+    """The requested claims.
 
     Raises:
         PipelineError: there is no such claim, or it cannot be tested at that scale.

@@ -14,15 +14,15 @@ from stages.errors import PipelineError
 
 @dataclass(frozen=True)
 class Options:
-    """List every claim with its verdict, one per line, from the tracking store alone: its published effect,
-    the one measured here with its interval, and the verdict."""
+    """List every claim, one per line, from the tracking store alone: its published effect, the effect
+    measured here with its interval, and the verdict."""
 
     paper: str | None = None
     """Only the claims of this paper, e.g. alexnet."""
     kept: OmitArgPrefixes[Kept] = field(default_factory=Kept)
 
 
-def _say(options: Options) -> None:
+def _list_claims(options: Options) -> None:
     claims = [claim for claim in CLAIMS if options.paper in (None, claim.paper)]
     if not claims:
         known = ", ".join(dict.fromkeys(claim.paper for claim in CLAIMS))
@@ -35,7 +35,7 @@ def _say(options: Options) -> None:
     if kept.tracking_uri is None:
         from pipeline.engine.workspace import Workspace
 
-        if not Workspace.open(kept.workspace).has_runs:  # no need to make a store that says so
+        if not Workspace.open(kept.workspace).has_runs:  # no need to create an empty store
             print("\n".join(lines(make_ledger(claims, PAPERS, ()))))
             return
     from pipeline.engine.workbench import workbench_of
@@ -47,4 +47,4 @@ def _say(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(Options, _say)
+    main(Options, _list_claims)

@@ -13,7 +13,7 @@ from pipeline.engine.command_line import main
 
 @dataclass(frozen=True)
 class Options:
-    """Open MLflow's UI on loopback with the workspace's runs in it; Ctrl-C ends it."""
+    """Open MLflow's UI on loopback with the workspace's runs in it; Ctrl-C stops it."""
 
     workspace: Path | None = None
     """Where everything is kept (default: $PIPELINE_WORKSPACE, else ./workspace)."""
@@ -27,7 +27,7 @@ def _serve(options: Options) -> None:
 
     workspace = Workspace.open(options.workspace)
     workspace.check_runs()
-    print(f"MLflow: http://127.0.0.1:{options.port}/#/experiments (Ctrl-C ends it)", flush=True)
+    print(f"MLflow: http://127.0.0.1:{options.port}/#/experiments (Ctrl-C stops it)", flush=True)
     os.environ |= {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",

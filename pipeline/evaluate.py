@@ -1,4 +1,4 @@
-"""Test a trained network, also one that others trained, by the protocols of the papers.
+"""Test a trained network, including an external pretrained network, by the protocols of the papers.
 
 python -m pipeline.evaluate --model torchvision:resnet50 --protocol ten_crop --data FOLDER --paper resnet
 """
@@ -25,32 +25,32 @@ _PROTOCOLS = "Protocols, separated by commas: " + "; ".join(
 @dataclass(frozen=True)
 class Options:
     """Test a trained network by the protocols of the papers and record how well it does on the validation
-    images. The network is one of a paper's here (alexnet, or resnet:resnet34, with --weights), or one that
-    others trained: torchvision:NAME, timm:NAME, caffe:NAME (with --weights FILE.caffemodel), or
+    images. The network is one of the papers' own (alexnet, or resnet:resnet34, with --weights), or an
+    external pretrained network: torchvision:NAME, timm:NAME, caffe:NAME (with --weights FILE.caffemodel), or
     my.module:factory."""
 
     model: str
     """PAPER or PAPER:RECIPE, or torchvision:NAME, timm:NAME, caffe:NAME, MODULE:FACTORY."""
     protocol: Annotated[str, arg(help=_PROTOCOLS)] = "centre_crop"
     weights: Path | None = None
-    """File of weights (default, for torchvision and timm: the library's own cache)."""
+    """Weights file (default, for torchvision and timm: the library's own cache)."""
     paper: str | None = None
-    """For a network that others trained: the paper whose row of the timeline it belongs to."""
+    """For an external network: the paper whose row of the timeline it belongs to."""
     profile: Profile = "paper"
-    """For a paper's own recipe: the scale that it was trained at."""
+    """For a paper's own recipe: the scale it was trained at."""
     crop: int | None = None
-    """For a network that others trained: side of the crops (default: the network's own)."""
+    """For an external network: side of the crops (default: the network's own)."""
     resize: int | None = None
-    """For a network that others trained: side of the centre square (default: 256/224 of the crop)."""
+    """For an external network: side of the centre square (default: 256/224 of the crop)."""
     scales: str = ""
     """Short sides for the protocols that test whole images, separated by commas, e.g. 256,384,512."""
     download: bool = False
-    """Let torchvision or timm fetch the weights that their cache lacks."""
+    """Let torchvision or timm download weights that are not in their cache."""
     where: OmitArgPrefixes[Where] = field(default_factory=Where)
 
 
 def protocols_of(text: str, known: Collection[str]) -> tuple[str, ...]:
-    """The protocols that are named.
+    """The named protocols.
 
     Raises:
         PipelineError: one of them is not known.
@@ -65,7 +65,7 @@ def protocols_of(text: str, known: Collection[str]) -> tuple[str, ...]:
 
 
 def scales_of(text: str) -> tuple[int, ...]:
-    """The short sides that are named, ascending.
+    """The named short sides, ascending.
 
     Raises:
         PipelineError: they are not numbers of pixels.
@@ -74,43 +74,42 @@ def scales_of(text: str) -> tuple[int, ...]:
         return tuple(sorted(int(side) for side in text.split(",") if side))
     except ValueError:
         raise PipelineError(
-            f"--scales {text} is not a list of pixels", "write e.g. 256,384,512"
+            f"--scales {text} is not a list of sizes in pixels", "write e.g. 256,384,512"
         ) from None
 
 
 def _evaluate(options: Options) -> None:
     scales = scales_of(options.scales)
     name, _, recipe = options.model.partition(":")
-    own = name in {paper.name for paper in papers.PAPERS}
-    if own and options.weights is None:
+    is_papers_network = name in {paper.name for paper in papers.PAPERS}
+    if is_papers_network and options.weights is None:
         raise PipelineError(
             f"{options.model} needs weights to test", "name the file of a run with --weights"
         )
-    if own and (options.crop or options.resize):
+    if is_papers_network and (options.crop or options.resize):
         raise PipelineError(
-            f"{options.model} has its recipe's crops",
-            "leave --crop and --resize out; they are for networks of others",
+            f"{options.model} is cropped as its recipe says",
+            "omit --crop and --resize; they are for external networks",
         )
-    if not own and options.paper is None:
+    if not is_papers_network and options.paper is None:
         raise PipelineError(
-            f"{options.model} is not one of the papers' networks, so its place in the timeline is not known",
+            f"{options.model} is not one of the papers' networks, so it is not known which paper's row of "
+            f"the timeline it belongs to",
             f"name one with --paper: {', '.join(paper.name for paper in papers.PAPERS)}",
         )
     if options.weights is not None and not options.weights.is_file():
         raise PipelineError(f"there is no weights file at {options.weights}", "correct --weights")
     if not options.where.data:
-        raise PipelineError(
-            "no images are named to test on", "add --data FOLDER, or --data embedded"
-        )
+        raise PipelineError("no test images given", "add --data FOLDER, or --data embedded")
     options.where.check(papers.ROLES)
-    paper = papers.find(None, name if own else options.paper)
-    chosen = paper.recipe(options.profile, recipe or None)[1] if own else None
+    paper = papers.find(None, name if is_papers_network else options.paper)
+    chosen = paper.recipe(options.profile, recipe or None)[1] if is_papers_network else None
     known = chosen.known_protocols if isinstance(chosen, Recipe) else PROTOCOL_WORDS
     protocols = protocols_of(options.protocol, known)
     # Here and not above: --help and bad input need no torch.
     from pipeline.flows import evaluate
 
-    if own:
+    if is_papers_network:
         assert options.weights is not None
         evaluate.evaluate_own(
             options.where,

@@ -10,7 +10,7 @@ from typing import Literal
 from tyro.conf import OmitArgPrefixes
 
 from pipeline import papers
-from pipeline.engine.command_line import Where, check_execution, main
+from pipeline.engine.command_line import Stage, Where, check_execution, main
 from stages.devices import peak
 from stages.errors import PipelineError
 from stages.execution import Execution
@@ -20,25 +20,24 @@ from stages.paper import Paper, Profile
 @dataclass(frozen=True)
 class Options:
     """Run a year of the history again: shard the images, train that year's winner, test it as its paper
-    did, record everything in MLflow, and draw the timeline. Run again, the command continues where it
-    stopped."""
+    did, record everything in MLflow, and draw the timeline. Rerun the command to resume where it stopped."""
 
     year: int | Literal["all"] | None = None
-    """Year of the challenge, e.g. 2012; all for every paper that is ready."""
+    """Year of the challenge, e.g. 2012; 'all' runs every paper that is ready."""
     paper: str | None = None
-    """A paper by name, e.g. alexnet, for those that share a year."""
+    """Name of the paper, e.g. alexnet, where several share a year."""
     recipe: str | None = None
-    """Another of the paper's recipes, e.g. resnet34 (default: the headline's)."""
+    """Name of one of the paper's recipes, e.g. resnet34 (default: the headline recipe)."""
     profile: Profile = "toy"
     """Scale: toy (minutes on a laptop), mini (64-pixel photographs, one GPU) or paper (as published)."""
     seed: int = 0
     """Random seed (weights, order, augmentation, dropout)."""
-    force: Literal["shard", "train", "evaluate"] | None = None
+    force: Stage | None = None
     """Redo this stage even if it is already finished."""
     plan: bool = False
-    """Say what would be done, how long it would take and what it would cost, and stop."""
+    """Print what would be done, how long it would take and what it would cost, and stop."""
     budget: str | None = None
-    """Time to spend, e.g. 90m or 2h: the largest profile that fits is run, instead of --profile."""
+    """Time limit, e.g. 90m or 2h: the largest profile that fits is run; --profile is ignored."""
     device: str | None = None
     """With --plan: estimate for a known device, e.g. h100, instead of measuring on this machine."""
     price: float | None = None
@@ -64,17 +63,17 @@ class Options:
 
 
 def check(options: Options) -> tuple[Paper, ...]:
-    """The papers that are asked for.
+    """The requested papers.
 
     Raises:
-        PipelineError: options that do not go together, with what to do instead.
+        PipelineError: options that cannot be combined, with what to do instead.
     """
     if options.year is None and options.paper is None:
         raise PipelineError("choose what to run: --year or --paper", "for example --year 2012")
     chosen = papers.select(options.year, options.paper)
     if options.recipe is not None and len(chosen) > 1:
         raise PipelineError(
-            "--recipe belongs to one paper, and several were asked for",
+            "--recipe belongs to one paper, but several were requested",
             f"add --paper {' or --paper '.join(paper.name for paper in chosen)}",
         )
     if options.budget is None:
@@ -87,7 +86,7 @@ def check(options: Options) -> tuple[Paper, ...]:
     if not options.plan and (options.device or options.price):
         raise PipelineError("--device and --price are for --plan", "add --plan, or leave them out")
     if options.device is not None:
-        peak(options.device)  # refuses one that is not known
+        peak(options.device)  # refuses an unknown device
     _ = options.seconds
     return chosen
 

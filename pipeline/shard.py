@@ -1,4 +1,4 @@
-"""Make WebDataset shards of images in whatever form they are at hand.
+"""Write WebDataset shards from images in any supported layout.
 
 python -m pipeline.shard SRC DEST
 """
@@ -14,15 +14,15 @@ from pipeline.engine.command_line import EMBEDDED, LauncherName, Where, check_wo
 
 @dataclass(frozen=True)
 class Options:
-    """Make WebDataset shards of images in whatever form they are at hand: shuffled as a whole, with a
-    manifest, readable by webdataset and timm. Stopped or killed, the same command continues where it
-    stopped; for a finished data set it rebuilds the shards that are missing from it or were cut short."""
+    """Write WebDataset shards from images in any supported layout: shuffled as a whole, with a manifest,
+    readable by webdataset and timm. If the command is interrupted, rerun it to resume where it stopped; for
+    a finished data set it rebuilds shards that are missing or truncated."""
 
     source: Annotated[str, tyro.conf.Positional]
     """Folder that holds the images, or a tar of them (path or URL); or the word embedded, for the images
-    that the project paints itself, which are kept in $PIPELINE_WORKSPACE, else ./workspace, and reused."""
+    that the project generates itself, which are kept in $PIPELINE_WORKSPACE, else ./workspace, and reused."""
     destination: Annotated[str, tyro.conf.Positional]
-    """Folder to make (path or URL)."""
+    """Folder to create (path or URL)."""
     launcher: LauncherName = "inline"
     """Write the shards in processes of this machine, or as Ray tasks."""
     workers: int | None = None
@@ -32,11 +32,11 @@ class Options:
     quality: int = 92
     """JPEG quality of --resize."""
     shard_bytes: int = 256 << 20
-    """Bytes of source files in a shard."""
+    """Bytes of source files per shard."""
     seed: int = 0
-    """Random seed of the order of the samples."""
+    """Random seed for shuffling the samples."""
     check_pixels: bool = False
-    """Decode every image, and refuse what does not decode (slow)."""
+    """Decode every image, and reject images that do not decode (slow)."""
 
 
 def _shard(options: Options) -> None:

@@ -16,8 +16,7 @@ from stages.errors import PipelineError
 @dataclass(frozen=True)
 class Options:
     """Check a data set that `pipeline.shard` made: hashes of shards and samples, counts, the order of
-    labels, objects and captions, and whether every image decodes. Says for every fault what to do about
-    it."""
+    labels, objects and captions, and whether every image decodes. For every fault it says what to do."""
 
     dataset: Annotated[str, tyro.conf.Positional]
     """The data set's folder (path or URL)."""
@@ -51,7 +50,7 @@ def _verify(options: Options) -> None:
         if findings:
             raise PipelineError(
                 f"{folder} has {len(findings):,} fault{'s' * (len(findings) > 1)}",
-                "do what each line above says, then verify again",
+                "follow the fix in each line above, then verify again",
             )
         progress.line("verify", f"{folder} is whole")
 

@@ -1,1 +1,1 @@
-"""The verbs: shard, train, evaluate, collate. Plain functions from typed inputs to files."""
+"""From an archive to a report: plain functions from typed inputs to files."""

@@ -63,8 +63,10 @@ class Arm:
             TypeError: the base, or its augmentation, has no such field; or the rate is to be constant
                 and the base's does not fall in fixed drops.
         """
-        kept = {name: knob for name, knob in base.knobs.items() if name not in self.without_knobs}
-        fields: dict[str, Any] = {"knobs": {**kept, **self.knobs}}
+        inherited = {
+            name: knob for name, knob in base.knobs.items() if name not in self.without_knobs
+        }
+        fields: dict[str, Any] = {"knobs": {**inherited, **self.knobs}}
         if self.augmentation:
             augmentation = self._part(base, "augmentation", Augmentation)
             fields["augmentation"] = dataclasses.replace(augmentation, **self.augmentation)

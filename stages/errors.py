@@ -23,6 +23,6 @@ class PipelineError(Exception):
         return f"{self.problem}\n  fix: {self.fix}"
 
 
-def tell(error: PipelineError) -> None:
+def print_error(error: PipelineError) -> None:
     """Print an error for the user, as every command does."""
     print(f"error: {error}", file=sys.stderr)

@@ -70,9 +70,9 @@ def score(
     protocol: str,
     folder: RunFolder,
 ) -> Evaluation:
-    """Put the parts' answers together, compute the figures, and write both to the run's folder.
+    """Put the parts' predictions together, compute the figures, and write both to the run's folder.
 
-    The answers are written first (a row an item, with its key), the figures last.
+    The predictions are written first (one row per item, with its key), the figures last.
 
     Args:
         origin: of the network, or of one of an ensemble's.
@@ -82,17 +82,17 @@ def score(
         folder: of the run.
 
     Raises:
-        PipelineError: an item was answered for more than once, or not at all.
+        PipelineError: an item was predicted more than once, or not at all.
     """
     task, dataset = task_of(origin), Dataset(dataset_root)
     keys = task.keys(dataset, protocol)
-    # A worker without images does not know how many answers the others gave to each of theirs.
+    # The table of a worker without items lacks what the others' know: how many answers each has.
     answered = [part for part in parts if len(part)]
     predictions = pa.concat_tables(answered).sort_by("index")
     indices = predictions["index"].to_numpy()
     if not np.array_equal(indices, np.arange(len(keys))):
         raise PipelineError(
-            f"{len(indices)} answers for {len(keys)} validation images, "
+            f"{len(indices)} predictions for {len(keys)} items, "
             f"{len(np.unique(indices))} of them distinct",
             "this is a bug, and nothing is wrong with the data; please report it",
         )
@@ -128,15 +128,15 @@ def evaluate_in_parts(
     Raises:
         PipelineError: see `evaluate_part` and `score`.
     """
-    answers = functools.partial(
-        answer_part, nets=nets, dataset=dataset, protocols=protocols, processes=processes
+    predict = functools.partial(
+        predict_part, nets=nets, dataset=dataset, protocols=protocols, processes=processes
     )
-    parts = list(pmap(answers, Part.all(workers)))
+    parts = list(pmap(predict, Part.all(workers)))
     for protocol in protocols:
         score(nets[0].origin, [part[protocol] for part in parts], dataset, protocol, folder)
 
 
-def answer_part(
+def predict_part(
     part: Part, *, nets: Sequence[Net], dataset: Path, protocols: Sequence[str], processes: int
 ) -> Mapping[str, pa.Table]:
     """What the networks answer for one part of the items, by protocol."""

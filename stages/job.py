@@ -11,7 +11,7 @@ from stages.recipe import Recipe
 
 
 class TrainingStopped(PipelineError):  # noqa: N818 - an outcome, not a bug
-    """The training itself says that going on is useless; every worker raises it at the same step."""
+    """The training itself says that continuing is pointless; every worker raises it at the same step."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class RunFolder:
         return self.evaluations / f"{protocol}.json"
 
     def predictions(self, protocol: str) -> Path:
-        """A row for each item of the test under ``protocol``, from which its figures were counted."""
+        """One row per item of the test under ``protocol``, from which its figures were counted."""
         return self.evaluations / f"{protocol}.parquet"
 
 
@@ -79,7 +79,7 @@ class TrainJob:
         seed: of initial weights, order, augmentation and dropout.
         starts: trained weights of the runs that the recipe's `starts` name, in their order.
         execution: how it is computed.
-        checkpoint_seconds: least time between two checkpoints; 0 for one every step.
+        checkpoint_seconds: shortest time between two checkpoints; 0 for one every step.
         loader_processes: loader processes of each worker, where images are decoded on the fly.
     """
 
@@ -98,7 +98,7 @@ class TrainJob:
         return self.starts[0] if self.starts else None
 
     def on_cpus(self, count: int) -> "TrainJob":
-        """The same job for a worker that has so many CPUs."""
+        """The same job for a worker that has ``count`` CPUs."""
         return replace(self, loader_processes=count)
 
 

@@ -267,15 +267,15 @@ class Reproduction:
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics that were measured, in the order of `METRICS`."""
-        return tuple(name for name in METRICS if self.of(name))
+        return tuple(name for name in METRICS if self.measurements_of(name))
 
-    def of(self, metric: str) -> tuple[Measurement, ...]:
+    def measurements_of(self, metric: str) -> tuple[Measurement, ...]:
         """The measurements of ``metric``, one per seed."""
         return tuple(m for m in self.measurements if m.metric == metric)
 
     def estimate(self, metric: str) -> Estimate | None:
         """The figure to show; None if ``metric`` was not measured."""
-        measured = self.of(metric)
+        measured = self.measurements_of(metric)
         if not measured:
             return None
         if len(measured) == 1:

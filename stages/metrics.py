@@ -45,7 +45,7 @@ class Metric:
 
     @property
     def sign(self) -> int:
-        """The factor that makes figure(without) - figure(with it) a gain: 1, or -1 if higher is better."""
+        """The factor that makes figure(without) - figure(with) a gain: 1, or -1 if higher is better."""
         return 1 if self.better == "lower" else -1
 
     @property
@@ -154,10 +154,11 @@ def benchmark_of(data: str, class_names: Collection[str]) -> str:
     Args:
         data: the role of the recipe's data set.
         class_names: the keys of the data set's classes. A subset of a benchmark's classes counts as that
-            benchmark; the comparison of figures says what is missing.
+            benchmark; the comparison of figures says what is missing. Who names the role vouches for the
+            images: Fashion-MNIST's classes have the same keys as MNIST's.
     """
     for benchmark in BENCHMARKS.values():
-        if benchmark.data == data:
-            names = benchmark.class_names
-            return benchmark.name if not names or names.issuperset(class_names) else ""
+        names = benchmark.class_names
+        if benchmark.data == data and (not names or names.issuperset(class_names)):
+            return benchmark.name
     return ""

@@ -35,7 +35,7 @@ class Part:
     rank: int = 0
     world: int = 1
 
-    def of(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+    def slice_of(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
         """This worker's part; the parts' sizes differ by one at most."""
         return np.array_split(items, self.world)[self.rank]
 
@@ -57,7 +57,7 @@ def this_worker() -> Part:
     return Part(dist.get_rank(), dist.get_world_size())
 
 
-# Tasks handed out for each worker: one at work and one to go on with, so that a data set of any size
+# Tasks handed out for each worker: one at work and one waiting, so that a data set of any size
 # needs the memory of a few tasks.
 IN_FLIGHT = 2
 
@@ -135,7 +135,7 @@ def processes(count: int, preload: Sequence[str] = ()) -> ParallelMap:
 
 
 def limit_threads(count: int) -> None:
-    """Give the numeric libraries of this process so many threads, also those that are not imported yet."""
+    """Give the numeric libraries of this process ``count`` threads, also those that are not imported yet."""
     os.environ["OMP_NUM_THREADS"] = str(count)
     if "torch" in sys.modules:  # it has read the environment already
         sys.modules["torch"].set_num_threads(count)

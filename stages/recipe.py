@@ -36,7 +36,7 @@ class Plateau:
 
     Attributes:
         start: the first rate.
-        drops: at most so many.
+        drops: at most this many.
     """
 
     start: float
@@ -215,7 +215,7 @@ class Member:
 
     Attributes:
         recipe: how it is trained and what its tests show it.
-        weight: what its probabilities count, beside the others' weights.
+        weight: its weight in the ensemble's average.
         seed: added to the command's seed; tells members of the same recipe apart.
     """
 

@@ -24,7 +24,7 @@ import pyarrow.fs as pafs
 from stages.errors import PipelineError
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_READ_AHEAD = 4 << 20  # bytes a request, where a file in an object store is read in order
+_READ_AHEAD = 4 << 20  # bytes per request, where a file in an object store is read in order
 _OPEN_FILES = 64
 # Bytes of a file after which the disk is set to work, so that the sync at its end has little left.
 _WRITE_BEHIND = 16 << 20
@@ -123,12 +123,12 @@ class Folder:
             selector = pafs.FileSelector(
                 _join(root, self._checked(under)), recursive=True, allow_not_found=True
             )
-            found = {
+            sizes = {
                 info.path[len(root) :].lstrip("/"): info.size
                 for info in filesystem.get_file_info(selector)
                 if info.type == pafs.FileType.File
             }
-        return {name: found[name] for name in sorted(found) if not re.search(r"(^|/)\.", name)}
+        return {name: sizes[name] for name in sorted(sizes) if not re.search(r"(^|/)\.", name)}
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name."""
@@ -212,7 +212,7 @@ class Folder:
             # Some servers take the framing of an upload with checksums for its content.
             self.remove(name)
             raise PipelineError(
-                f"{self} keeps {stored:,} bytes of {name} and was sent {size:,}",
+                f"{self} stored {stored:,} bytes of {name}, but {size:,} were sent",
                 "check the credentials; if they are right, the store may not know checksums in uploads: "
                 "set AWS_REQUEST_CHECKSUM_CALCULATION=WHEN_REQUIRED",
             )
@@ -266,13 +266,14 @@ class Folder:
             where = f"{self}/{name}" if name else str(self)
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise PipelineError(
-                    f"no room is left for {where}", "free some, then run the same command again"
+                    f"no space is left for {where}",
+                    "free some, then run the same command again",
                 ) from error
             reason = (isinstance(error, OSError) and error.strerror) or str(error)
             raise PipelineError(
                 f"{where} cannot be read or written: {reason}",
-                "check the name and your right to it; for an object store its region, endpoint and "
-                "credentials too",
+                "check the name and your access permissions; for an object store also its region, endpoint "
+                "and credentials",
             ) from error
 
 

@@ -70,25 +70,24 @@ def evaluate_trial(trial: Trial, device: torch.device | None) -> None:
 def run_search(job: TrainJob, metric: str, report: Callable[[int, float], None]) -> None:
     """Train one job of a search.
 
-    A rate at which the network never starts, or diverges, ends without a further report: that is an answer,
-    too.
+    At a rate where training fails or diverges, nothing more is reported; that is a valid outcome.
 
     Args:
         job: what to train.
-        metric: the name of the figure that is searched by. For a training error the mean over the epochs is
-            reported, which is lowest for the fastest: where networks can memorise their images, all of
-            them end with 0.
+        metric: the name of the figure being optimised. For a training error the mean over the epochs is
+            reported, which is lowest for the run that learns fastest: where networks can memorise their
+            images, all of them end with 0.
         report: called after each epoch with its number from 1 and the figure.
     """
-    # A search that was killed goes on in the middle: what went before is in the journal alone.
+    # A search that was killed resumes in the middle: what went before is in the journal alone.
     journal = Follower(job.folder.journal)
-    errors: list[float] = []
+    figures: list[float] = []
 
     def note(epoch: int) -> None:
-        errors.extend(record[metric] for record in journal.read() if record["kind"] == "epoch")
-        report(epoch, mean(errors) if METRICS[metric].split == "train" else errors[-1])
+        figures.extend(record[metric] for record in journal.read() if record["kind"] == "epoch")
+        report(epoch, mean(figures) if METRICS[metric].split == "train" else figures[-1])
 
     with contextlib.suppress(TrainingStopped):
         train(job, on_epoch=note)
-        if not errors:  # it had finished before
+        if not figures:  # it had finished before
             note(job.recipe.epochs)

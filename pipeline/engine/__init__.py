@@ -1,1 +1,1 @@
-"""What the commands share: the workspace, a command's data, runs and who carries them out."""
+"""What the commands share: the workspace, a command's data, runs and the executor."""

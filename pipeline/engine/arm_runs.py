@@ -17,7 +17,7 @@ class ArmRuns:
 
     Attributes:
         paper: has the recipe that is trained, so that the paper's own run is the same one.
-        name: what tells the arm from others.
+        name: what distinguishes the arm from others.
         recipe: what it trains.
         seeds: how many runs there are, of seeds 0 and up.
         protocols: how the runs are tested.
@@ -38,7 +38,8 @@ def arms_of(claims: Sequence[Claim], profile: Profile, seeds: int | None) -> lis
     Args:
         claims: those that can be tested at the profile.
         profile: the scale.
-        seeds: runs of each arm, or groups of runs that answer together; None for each claim's own number.
+        seeds: runs of each arm, or groups of runs whose answers are combined; None for each claim's own
+            number.
 
     Raises:
         PipelineError: a claim cannot be tested at the profile, or a paper has no such recipe.
@@ -49,14 +50,14 @@ def arms_of(claims: Sequence[Claim], profile: Profile, seeds: int | None) -> lis
         together = max(with_it.nets, without.nets)
         for arm in (with_it, without):
             recipe = recipe_of(claim, arm, papers.PAPERS, profile)
-            before = arms.get(recipe.id)
+            existing = arms.get(recipe.id)
             protocol = arm.tested_by(recipe)
             arms[recipe.id] = ArmRuns(
                 papers.find(None, arm.paper or claim.paper),
-                before.name if before else arm.name,
+                existing.name if existing else arm.name,
                 recipe,
-                max(before.seeds if before else 0, (seeds or claim.seeds) * together),
-                tuple(dict.fromkeys((*(before.protocols if before else ()), protocol))),
+                max(existing.seeds if existing else 0, (seeds or claim.seeds) * together),
+                tuple(dict.fromkeys((*(existing.protocols if existing else ()), protocol))),
                 METRICS[claim.metric].searched_by or claim.metric,
             )
     return list(arms.values())

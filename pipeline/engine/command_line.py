@@ -1,4 +1,4 @@
-"""What the command lines share: parsing, where a command works, and errors that a person can act on."""
+"""What the command lines share: parsing, common options, and errors that a person can act on."""
 
 import dataclasses
 import errno
@@ -14,47 +14,49 @@ import tyro
 from tyro.conf import UseAppendAction
 
 from cluster import environment
-from stages.errors import PipelineError, tell
+from stages.errors import PipelineError, print_error
 from stages.execution import Execution
 
 # The word that stands for the project's own images wherever a folder or URL of images is asked for.
 EMBEDDED = "embedded"
 
 LauncherName = Literal["ray", "inline"]
+# What `--force` redoes.
+Stage = Literal["shard", "train", "evaluate"]
 
 T = TypeVar("T")
 
-# The role of the images that are named without one: they serve every role that is not named.
+# The role of images given without one: they are used for every role that is not given explicitly.
 _ANY = ""
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Where everything is kept and recorded."""
+    """Workspace and tracking store."""
 
     workspace: Path | None = None
     """Where everything is kept (default: $PIPELINE_WORKSPACE, else ./workspace)."""
     tracking_uri: str | None = None
-    """An MLflow server (default: the database in the workspace)."""
+    """URI of an MLflow server (default: the database in the workspace)."""
 
 
 @dataclass(frozen=True)
 class Where(Kept):
-    """Where the images are, where everything is kept and recorded, and what computes it."""
+    """Images, workspace, tracking store, launcher and workers."""
 
     data: UseAppendAction[tuple[str, ...]] = ()
-    """Folder or URL with ImageNet in any common form (default: the embedded images). ROLE=PATH names the
-    images of one role of a recipe's data, e.g. imagenet=FOLDER."""
+    """Folder or URL with the images in any supported layout (default: the embedded images). ROLE=PATH sets
+    the images for one data set only, e.g. mnist=FOLDER."""
     launcher: LauncherName = "ray"
-    """Compute on Ray, or in this process without it."""
+    """Run on Ray, or inline in this process."""
     workers: int | None = None
-    """Data-parallel workers on Ray (default: one per GPU, or 1; for each trial of a sweep 1)."""
+    """Data-parallel workers on Ray (default: one per GPU, or 1 without GPUs; 1 for each trial of a sweep)."""
 
     def check(self, roles: Collection[str]) -> None:
-        """Refuse what does not go together, before anything is begun.
+        """Refuse options that cannot be combined, before any work starts.
 
         Args:
-            roles: all roles that recipes have for their data.
+            roles: all roles of data sets that recipes use.
 
         Raises:
             PipelineError: says what to do instead.
@@ -67,12 +69,13 @@ class Where(Kept):
         unknown = sorted(self._sources.keys() - {_ANY, *roles})
         if unknown:
             raise PipelineError(
-                f"--data names the role {unknown[0]!r}, which no recipe has for its data",
-                f"use one of: {', '.join(sorted(roles))}; if it is part of a path, the path does not exist",
+                f"no recipe uses data called {unknown[0]!r} (from --data {unknown[0]}=...)",
+                f'use one of: {", ".join(sorted(roles))}; if you meant a path containing "=", that path '
+                f"does not exist",
             )
 
     def source(self, role: str) -> str:
-        """The folder or URL of the images that serve a role, or the word for the embedded ones.
+        """The folder or URL of the images for a role, or the word for the embedded ones.
 
         Raises:
             PipelineError: see `check`.
@@ -90,7 +93,7 @@ class Where(Kept):
                 without = "without a role" if role == _ANY else f"for the role {role!r}"
                 raise PipelineError(
                     f"--data names two sets of images {without}",
-                    "keep one of them, or name the role of the other: --data ROLE=PATH",
+                    "keep one of them, or give the other a role: --data ROLE=PATH",
                 )
             sources[role] = source
         return sources
@@ -108,7 +111,7 @@ def _split(text: str) -> tuple[str, str]:
         )
     if not source:
         raise PipelineError(
-            f"--data names the role {role!r} and no images for it", f"write --data {role}=PATH"
+            f"--data names the role {role!r} but no images for it", f"write --data {role}=PATH"
         )
     return role, source
 
@@ -124,7 +127,7 @@ def check_workers(workers: int | None) -> None:
 
 
 def check_execution(execution: Execution) -> None:
-    """Refuse what cannot be computed.
+    """Refuse settings that cannot be computed.
 
     Raises:
         PipelineError: a micro-batch is less than one image.
@@ -138,7 +141,7 @@ def check_execution(execution: Execution) -> None:
 def main(options_type: type[T], command: Callable[[T], None]) -> None:
     """Parse the command line into `options_type` and run `command`; exits with its status.
 
-    0: done. 1: a bug. 2: something in the input or the surroundings, with what to do about it.
+    0: done. 1: a bug. 2: a problem with the input or the environment, with what to do about it.
     130: interrupted.
     """
     environment.prepare(environment.THREADS)  # before torch is imported
@@ -159,17 +162,20 @@ def _status(options: T, command: Callable[[T], None], *, debug: bool) -> int:
         command(options)
         return 0
     except KeyboardInterrupt:
-        print("stopped; the same command, without --force, continues from there", file=sys.stderr)
+        print("interrupted; rerun the same command, without --force, to resume", file=sys.stderr)
         return 130
     except Exception as error:
         if debug:
             traceback.print_exc()
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             error = PipelineError(
-                f"the disk is full: {error}", "free some space; the same command continues"
+                f"the disk is full: {error}",
+                "free some space, then rerun the same command to resume",
             )
         if isinstance(error, PipelineError):
-            tell(error)
+            print_error(error)
             return 2
-        tell(PipelineError(f"{type(error).__name__}: {error}", "--debug shows where it happened"))
+        print_error(
+            PipelineError(f"{type(error).__name__}: {error}", "--debug shows where it happened")
+        )
         return 1

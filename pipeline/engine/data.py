@@ -1,4 +1,4 @@
-"""The images that a command works on: located, and sharded where they are not yet."""
+"""The images that a command works on: located, and sharded if they are not yet."""
 
 import functools
 import os
@@ -27,11 +27,11 @@ class Located:
 
     Attributes:
         dataset: where the data set is, or will be.
-        source: what to make it from; None where it is finished.
+        source: what to make it from; None if it is finished.
         name: the name of the data set.
         counts: how many images are in each split.
         classes: how many there are.
-        bytes: how much the shards will take; 0 where they are there.
+        bytes: how much the shards will take; 0 if they exist.
     """
 
     dataset: Path
@@ -56,7 +56,7 @@ class Prepared:
 
 
 def check(source: str) -> None:
-    """Refuse what is not a source of images, before anything is begun.
+    """Refuse what is not a source of images, before any work starts.
 
     Raises:
         PipelineError: see `stages.sources.check_source`.
@@ -66,11 +66,11 @@ def check(source: str) -> None:
 
 
 def generated(workspace: Workspace, progress: Progress) -> str:
-    """The folder of the embedded images, which are generated where they are not there yet."""
+    """The folder of the embedded images, which are generated if it does not exist yet."""
     folder = workspace.sources / _GENERATED
     with workspace.lock(_GENERATED):
         if not folder.is_dir():
-            progress.line("shard", f"painting the embedded images into {folder}")
+            progress.line("shard", f"generating the embedded images in {folder}")
             embedded.generate(folder)
     return str(folder)
 
@@ -79,10 +79,10 @@ def locate(source: str, workspace: Workspace, progress: Progress, *, redo: bool 
     """Find the images that a command works on.
 
     Args:
-        source: a folder, a URL, or the word for the embedded images, which are generated if need be.
+        source: a folder, a URL, or the word for the embedded images, which are generated if necessary.
         workspace: where data sets live.
-        progress: where it is said what was found.
-        redo: forget a data set that was made of them before; one that was given as such stays.
+        progress: where it prints what was found.
+        redo: delete a data set made from them earlier; a data set given as the source stays.
 
     Raises:
         PipelineError: see `stages.sources.open_source`.
@@ -110,7 +110,7 @@ def locate(source: str, workspace: Workspace, progress: Progress, *, redo: bool 
 
 
 def _mirrored(url: str, workspace: Workspace, progress: Progress, redo: bool) -> Located:
-    """A data set in an object store: its shards are fetched when they are read."""
+    """A data set in an object store: its shards are downloaded as they are read."""
     folder = open_folder(url)
     info = read_info(folder)
     root = workspace.mirror(info)
@@ -119,18 +119,18 @@ def _mirrored(url: str, workspace: Workspace, progress: Progress, redo: bool) ->
     limit = mirror(url, root)
     progress.line(
         "shard",
-        f"{folder} is fetched as it is read; at most {limit / 2**30:.1f} GiB of it are kept in {root}",
+        f"{folder} is downloaded as it is read; at most {limit / 2**30:.1f} GiB of it is kept in {root}",
     )
     return Located(root, None, info.name, info.counts, len(info.classes), 0)
 
 
 def prepare(located: Located, workspace: Workspace, progress: Progress) -> Prepared:
-    """The data set, sharded now where it is not there yet."""
+    """The data set, sharded now if it does not exist yet."""
     if located.source is None:
         return Prepared(located.dataset, read_info(located.dataset))
     with workspace.lock(located.dataset.name):
         progress.line("shard", f"{located.name} -> {located.dataset}")
-        # No more processes than shards: a small set is finished before they have started.
+        # No more processes than shards: a small set would be finished before they have started.
         pmap = processes(max(1, min(located.bytes // SHARD_BYTES, os.cpu_count() or 1)))
         count = functools.partial(progress.count, "shard")
         info = shard(located.source, located.dataset, pmap=pmap, progress=count)
@@ -140,7 +140,7 @@ def prepare(located: Located, workspace: Workspace, progress: Progress) -> Prepa
 
 
 def summary(info: DatasetInfo) -> list[str]:
-    """What became of the source's files, in lines for people to read."""
+    """What happened to the source's files, as lines of text."""
     counts = " + ".join(f"{count:,} {split}" for split, count in info.counts.items())
     lines = [
         f"{counts} images of {len(info.classes)} classes in {len(info.shards)} shards, "
@@ -152,11 +152,11 @@ def summary(info: DatasetInfo) -> list[str]:
             "noted: " + ", ".join(f"{count:,} {flag}" for flag, count in info.flags.items())
         )
     if info.fates["refused"]:
-        lines.append("refused files and why: rejects.parquet")
+        lines.append("refused files, with reasons: rejects.parquet")
     if info.resizing and info.resizing.psnr_median is not None:
         lines.append(
-            f"short side {info.resizing.short_side} at JPEG quality {info.resizing.quality} costs: PSNR "
-            f"{info.resizing.psnr_median:.1f} dB in the median, {info.resizing.psnr_worst:.1f} dB at the "
+            f"short side {info.resizing.short_side} at JPEG quality {info.resizing.quality}: median PSNR "
+            f"{info.resizing.psnr_median:.1f} dB, {info.resizing.psnr_worst:.1f} dB at the "
             f"5th percentile, against the resized pixels"
         )
     return lines

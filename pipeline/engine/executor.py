@@ -1,7 +1,7 @@
-"""Runs done and recorded: trained, tested, followed to the screen and to the tracking store.
+"""Trains, tests and records runs; progress goes to the terminal and to the tracking store.
 
-Each run leaves finished files in the workspace under its own name. So asking again finds them, and an
-interrupted command continues where it stopped.
+Each run leaves finished files in the workspace under its own name. So a rerun finds them, and an interrupted
+command resumes where it stopped.
 """
 
 import contextlib
@@ -33,17 +33,17 @@ from stages.trial import Trial
 
 Redo = Literal["train", "evaluate"]
 
-# Is given a run and a new record of its journal.
+# Receives a run and a new record of its journal.
 Show = Callable[[AnyRun, Record], None]
 
 
 @dataclass
 class Recording:
-    """Runs while they stand in the tracking store as being worked on.
+    """Runs that the tracking store shows as running.
 
     Attributes:
         ids: the entries' ids in the tracking store, by the runs' names.
-        failed: names of the runs that went wrong, which their entries will say.
+        failed: names of the runs that failed, whose entries will be marked as failed.
     """
 
     ids: Mapping[str, str]
@@ -52,15 +52,15 @@ class Recording:
 
 @dataclass(frozen=True)
 class Executor:
-    """Does runs.
+    """Trains, tests and records runs.
 
     Attributes:
         workspace: where they live.
         tracker: where they are recorded.
         progress: where they are shown.
-        launcher: gives what computes them; called when there is something to compute.
+        launcher: returns what computes them; called when there is something to compute.
         execution: how they are computed.
-        redo: a finished stage to do again, of the runs that are asked for and not of those they start from.
+        redo: a finished stage to redo, for the requested runs and not for those they start from.
     """
 
     workspace: Workspace
@@ -83,7 +83,7 @@ class Executor:
         for member_run, member in zip(run.members, run.ensemble.members, strict=True):
             weights = self.train(member_run, self.redo)
             nets.append(Net(member.recipe, weights, member.weight))
-            # The gain of averaging is over the best member by the same protocol.
+            # The gain from averaging is measured against the best member by the same protocol.
             self.test(member_run, nets[-1:], run.protocols)
         if self.redo is not None:
             self.tracker.forget(run.name, evaluations_only=False)
@@ -91,7 +91,7 @@ class Executor:
         return self.test(run, nets, run.protocols)
 
     def train(self, run: Run, redo: Redo | None = None) -> Path:
-        """Train a run, after those it starts from; returns its weights."""
+        """Train a run, after those it starts from; returns its weights file."""
         starts = self.starts(run)
         folder = self._folder(run)
         if redo is not None:
@@ -102,7 +102,7 @@ class Executor:
         finished = read_result(folder)
 
         def show(_: AnyRun, record: Record) -> None:
-            if finished is None:  # else it was shown when it happened
+            if finished is None:  # otherwise it was shown when it happened
                 self.progress.record(record)
 
         with self.recorded([run], begin=finished is None, show=show) as recording:
@@ -111,7 +111,7 @@ class Executor:
                 result = self.launcher().train(self._job(run, starts))
             self._record_training(run, recording)
         if finished is None:
-            self._say_trained(result)
+            self._print_trained(result)
         else:
             self.progress.line(
                 "train", f"finished before ({finished.steps:,} steps), skipped: {folder.root}"
@@ -126,7 +126,7 @@ class Executor:
         """Test what is not tested; returns all evaluations.
 
         Args:
-            run: has the figures.
+            run: whose figures they are.
             nets: its networks.
             protocols: how they are tested.
 
@@ -157,10 +157,10 @@ class Executor:
             return self._record_tests(run, protocols, recording)
 
     def sweep(self, runs: Sequence[Run], protocols: Sequence[Sequence[str]]) -> dict[str, str]:
-        """Do many runs at a time; what is finished is not repeated.
+        """Train and test many runs in parallel; what is finished is not repeated.
 
         Args:
-            runs: what is to be done, each once.
+            runs: the runs, each once.
             protocols: how each is tested.
 
         Returns:
@@ -191,8 +191,8 @@ class Executor:
         with self.recorded(
             [run for run, _ in todo], begin=True, show=self._count_trained(len(todo))
         ) as recording:
-            wrong = self.launcher().sweep([trial for _, trial in todo], self.workspace.scratch)
-            failed = {todo[place][0].name: said for place, said in wrong.items()}
+            errors = self.launcher().sweep([trial for _, trial in todo], self.workspace.scratch)
+            failed = {todo[index][0].name: message for index, message in errors.items()}
             recording.failed |= failed.keys()
             for run, trial in todo:
                 if run.name not in failed:
@@ -204,12 +204,13 @@ class Executor:
     def recorded(
         self, runs: Sequence[AnyRun], *, begin: bool, show: Show | None = None
     ) -> Iterator[Recording]:
-        """Hold runs alone, with their entries in the tracking store, while they are worked on.
+        """Lock runs, and keep their entries in the tracking store up to date, while they are worked on.
 
         Args:
             runs: which.
-            begin: whether the entries say that the runs are under way, and at the end how they ended.
-            show: follows their journals, to the tracking store, too; None for runs that do not train.
+            begin: whether the entries are marked as running, and at the end with how the runs ended.
+            show: receives the records of their journals, which also go to the tracking store; None for runs
+                that do not train.
 
         Raises:
             PipelineError: a run is being worked on elsewhere, or the tracking store cannot be reached.
@@ -218,7 +219,7 @@ class Executor:
             for run in runs:
                 held.enter_context(self.workspace.lock(run.name))
             entries = {run.name: self._register(run) for run in runs}
-            recording = Recording({name: own for name, (_, own) in entries.items()})
+            recording = Recording({name: entry for name, (_, entry) in entries.items()})
             under_way = dict.fromkeys(entry for both in entries.values() for entry in both)
             if not begin:
                 under_way = {}
@@ -229,7 +230,7 @@ class Executor:
                     yield recording
             except BaseException as error:
                 status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-                # The error under way says more than a store that is gone.
+                # The original error says more than that the store is unreachable.
                 with contextlib.suppress(PipelineError):
                     for entry in under_way:
                         self.tracker.end(entry, status)
@@ -314,7 +315,7 @@ class Executor:
     def _folder(self, run: AnyRun) -> RunFolder:
         return self.workspace.run(run.name)
 
-    def _say_trained(self, result: TrainResult) -> None:
+    def _print_trained(self, result: TrainResult) -> None:
         self.progress.line(
             "train",
             f"{result.steps:,} steps in {duration(result.seconds)}, "
@@ -323,7 +324,7 @@ class Executor:
 
 
 def _made_at(folder: RunFolder) -> str:
-    """When a run's folder was made: one that was deleted and made again is another run to the store."""
+    """When a run's folder was made: if it is deleted and made again, the store treats it as another run."""
     path = folder.description
     if path.is_file():
         return str(json.loads(path.read_text())["born"])

@@ -37,19 +37,19 @@ class Launcher(Protocol):
         """
 
     def train(self, job: TrainJob) -> TrainResult:
-        """Train, or continue a training (see `stages.train.train`)."""
+        """Train, or resume a training (see `stages.train.train`)."""
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Generator[R, None, None]:
-        """Apply a function to items, each on a worker, which has a GPU where there are any.
+        """Apply a function to items, each on a worker, which has a GPU if there are any.
 
         The results come in any order. The function and the items must pickle.
         """
 
     def sweep(self, trials: Sequence[Trial], scratch: Path) -> Mapping[int, str]:
-        """Run many trials; returns what went wrong, by place (see `cluster.tune.sweep_on_ray`)."""
+        """Run many trials; returns what went wrong, by index (see `cluster.tune.sweep_on_ray`)."""
 
     def search(self, jobs: Sequence[TrainJob], scratch: Path, metric: str) -> list[float]:
-        """The errors of trainings that may be stopped early (see `cluster.tune.search_on_ray`)."""
+        """The figures of trainings that may be stopped early (see `cluster.tune.search_on_ray`)."""
 
 
 class _Inline:
@@ -64,22 +64,22 @@ class _Inline:
 
     def sweep(self, trials: Sequence[Trial], scratch: Path) -> Mapping[int, str]:
         failed = {}
-        for place, trial in enumerate(trials):
+        for index, trial in enumerate(trials):
             try:
                 run_trial(trial)
             except PipelineError as error:
-                failed[place] = str(error)
+                failed[index] = str(error)
         return failed
 
     def search(self, jobs: Sequence[TrainJob], scratch: Path, metric: str) -> list[float]:
-        errors = [METRICS[metric].worst] * len(jobs)
-        for place, job in enumerate(jobs):
+        figures = [METRICS[metric].worst] * len(jobs)
+        for index, job in enumerate(jobs):
 
-            def report(epoch: int, error: float, place: int = place) -> None:
-                errors[place] = error
+            def report(epoch: int, figure: float, index: int = index) -> None:
+                figures[index] = figure
 
             run_search(job, metric, report)
-        return errors
+        return figures
 
 
 class _OnRay:
@@ -128,12 +128,12 @@ class _OnRay:
 def start(
     name: LauncherName, workers: int | None = None, trials_per_gpu: int = 1
 ) -> Iterator[Launcher]:
-    """This process alone, where Ray is not imported; or a Ray cluster, started or joined.
+    """This process alone, without importing Ray; or a Ray cluster, started or joined.
 
     Args:
         name: which of the two.
-        workers: how many share a training on Ray; by default one for each GPU of the cluster, or one. Of a
-            sweep's trial: by default one.
+        workers: how many share a training on Ray; by default one per GPU of the cluster, or one. For
+            a sweep's trial: by default one.
         trials_per_gpu: how many trials of a sweep share a GPU.
 
     Raises:
@@ -156,7 +156,7 @@ def parallel_map(
 
     Args:
         name: which of the two.
-        workers: how many there are; by default one for each CPU.
+        workers: how many there are; by default one per CPU.
         preload: see `stages.parallel.processes`.
 
     Raises:

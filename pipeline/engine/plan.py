@@ -1,4 +1,4 @@
-"""What a command would do, before anything is spent: time, memory, disk, money."""
+"""What a command would do, before it does it: time, memory, disk space, cost."""
 
 import math
 import os
@@ -18,11 +18,11 @@ from stages.paper import PROFILES, Paper, Profile
 from stages.recipe import Ensemble, Member, Recipe
 from stages.tasks import task_of
 
-# Seconds that it takes on two cores to start the launcher, and then to start, test and record each training.
+# Seconds to start the launcher on two cores, and then to start, test and record each training.
 START_SECONDS = {"ray": 20.0, "inline": 5.0}
 TRAINING_SECONDS = {"ray": 25.0, "inline": 5.0}
 
-# 224-pixel crops of originals that one CPU core decodes and augments in a second (docs/results).
+# 224-pixel crops of originals that one CPU core decodes and augments per second (docs/results).
 IMAGES_PER_CORE = 700
 
 # Weights and velocities in float32, for two checkpoints, one being written, and the final weights.
@@ -35,7 +35,7 @@ class Step:
 
     Attributes:
         paper: the name of the paper whose runs they are.
-        name: what tells the recipe from others.
+        name: what distinguishes the recipe from others.
         recipe: what is trained.
         cost: what one training costs on one device.
         workers: how many devices share it.
@@ -61,8 +61,8 @@ class Wanted:
 
     Attributes:
         paper: whose runs they are; the same recipe of another paper is another run.
-        name: what tells the recipe from others.
-        recipe: what is trained, after all that it starts from.
+        name: what distinguishes the recipe from others.
+        recipe: what is trained, after everything that it starts from.
         profile: the scale.
         seeds: how many runs there are, of successive seeds.
     """
@@ -86,14 +86,14 @@ def trainings(recipe: Recipe | Ensemble, seeds: int = 1) -> list[tuple[Recipe, i
 
 
 class Planner:
-    """Makes plans; the cost of each recipe is found once.
+    """Makes plans; the cost of each recipe is computed once.
 
     Args:
         where: where the command computes.
         execution: how it computes.
-        located: gives the images that serve a role.
+        located: returns the images for a role.
         device: the name of a device whose data sheet is used; None to measure on this machine.
-        price: what a device costs for an hour; None where nobody asked.
+        price: what a device costs per hour; None to print no cost.
     """
 
     def __init__(
@@ -110,15 +110,16 @@ class Planner:
         self._costs: dict[str, Cost] = {}
 
     def steps(self, wanted: Sequence[Wanted]) -> list[Step]:
-        """All trainings that are behind what a command wants, each once.
+        """All trainings that a command needs, each once.
 
         Raises:
             PipelineError: there is no such device.
         """
-        found: dict[tuple[str, str], tuple[Wanted, Recipe, set[int]]] = {}
+        seeds_by_recipe: dict[tuple[str, str], tuple[Wanted, Recipe, set[int]]] = {}
         for one in wanted:
             for recipe, seed in trainings(one.recipe, one.seeds):
-                found.setdefault((one.paper.name, recipe.id), (one, recipe, set()))[2].add(seed)
+                key = one.paper.name, recipe.id
+                seeds_by_recipe.setdefault(key, (one, recipe, set()))[2].add(seed)
         return [
             Step(
                 one.paper.name,
@@ -128,11 +129,11 @@ class Planner:
                 self._where.workers or 1,
                 len(seeds),
             )
-            for one, recipe, seeds in found.values()
+            for one, recipe, seeds in seeds_by_recipe.values()
         ]
 
     def total(self, steps: Sequence[Step]) -> float:
-        """Seconds of a whole command, one training after the other."""
+        """Seconds for a whole command, one training at a time."""
         launcher = self._where.launcher
         runs = sum(step.runs for step in steps)
         trained = sum(step.runs * step.seconds for step in steps)
@@ -141,10 +142,10 @@ class Planner:
     def fitting(
         self, papers: Sequence[Paper], recipe: str | None, seconds: float, progress: Progress
     ) -> Profile:
-        """The largest profile that takes at most so long; says what it gives up.
+        """The largest profile that fits into a time; prints what it gives up.
 
         Raises:
-            PipelineError: not even the smallest fits.
+            PipelineError: not even the smallest profile fits.
         """
         for profile in reversed(PROFILES):
             wanted = wanted_of(papers, profile, recipe)
@@ -166,12 +167,12 @@ class Planner:
         )
 
     def checkpoint_bytes(self, steps: Sequence[Step]) -> int:
-        """The most room on the disk that the trainings take: their weights, and the largest's checkpoints."""
+        """The most disk space that the trainings take: their weights, and the checkpoints of the largest."""
         largest = max(step.cost.parameters for step in steps)
-        kept = sum(4 * step.runs * step.cost.parameters for step in steps)
-        return kept + CHECKPOINT_BYTES_PER_PARAMETER * largest
+        weight_bytes = sum(4 * step.runs * step.cost.parameters for step in steps)
+        return weight_bytes + CHECKPOINT_BYTES_PER_PARAMETER * largest
 
-    def say_papers(self, wanted: Sequence[Wanted], progress: Progress) -> list[Step]:
+    def print_plan_of_papers(self, wanted: Sequence[Wanted], progress: Progress) -> list[Step]:
         """Print the plan of some papers' recipes; returns it."""
         steps = self.steps(wanted)
         for one in wanted:
@@ -180,23 +181,25 @@ class Planner:
             progress.line("plan", f"the authors' hardware and time: {paper.hardware}")
             for step in steps:
                 if step.paper == paper.name:
-                    self._say_training(step, one.profile, progress)
+                    self._print_training(step, one.profile, progress)
             images = self._located(recipe.data).counts["val"]
             progress.line(
                 "plan", f"then test with {' and '.join(recipe.protocols)} on {images:,} images"
             )
         progress.line("plan", self._total_in_words(steps))
-        self._say_needs(steps, progress)
+        self._print_needs(steps, progress)
         return steps
 
-    def say_arms(self, arms: Sequence[ArmRuns], profile: Profile, progress: Progress) -> list[Step]:
+    def print_plan_of_arms(
+        self, arms: Sequence[ArmRuns], profile: Profile, progress: Progress
+    ) -> list[Step]:
         """Print the plan of some claims' arms, with the trainings that they start from; returns it."""
         wanted = [Wanted(arm.paper, arm.name, arm.recipe, profile, arm.seeds) for arm in arms]
         steps = self.steps(wanted)
         tests = {arm.recipe.id: " and ".join(arm.protocols) for arm in arms}
         for step in steps:
             tested = tests.get(step.recipe.id)
-            what = f"tested with {tested}" if tested else "others start from it"
+            what = f"tested with {tested}" if tested else "others start from its weights"
             progress.line(
                 "plan",
                 f"{step.name}: {step.runs} runs of {step.cost.steps:,} steps, about "
@@ -205,23 +208,22 @@ class Planner:
             )
         progress.line(
             "plan",
-            f"{sum(step.runs for step in steps)} runs, about {duration(self.total(steps))} one after the "
-            f"other on this machine; runs that exist already are reused, and on Ray as many run at a time as "
-            f"there is room for",
+            f"{sum(step.runs for step in steps)} runs, about {duration(self.total(steps))} if run one at a "
+            f"time on this machine; existing runs are reused, and on Ray as many run in parallel as fit",
         )
-        self._say_needs(steps, progress)
+        self._print_needs(steps, progress)
         return steps
 
-    def _say_training(self, step: Step, profile: Profile, progress: Progress) -> None:
+    def _print_training(self, step: Step, profile: Profile, progress: Progress) -> None:
         recipe, cost = step.recipe, step.cost
         located = self._located(recipe.data)
-        times = f", {step.runs} times with other seeds" if step.runs > 1 else ""
+        times = f", {step.runs} times with different seeds" if step.runs > 1 else ""
         progress.line(
             "plan",
             f"train {recipe.model} ({cost.parameters:,} parameters, profile {profile}) on "
             f"{located.counts['train']:,} images of {located.classes} classes: {recipe.epochs} epochs, "
             f"{cost.steps:,} steps of {cost.batch_size}, "
-            f"{_quantity(cost.total_multiply_adds)} multiply-adds in all{times}",
+            f"{_quantity(cost.total_multiply_adds)} multiply-adds in total{times}",
         )
         how = "measured just now" if cost.measured else "a rough estimate from the data sheet"
         progress.line(
@@ -251,7 +253,7 @@ class Planner:
             )
         return words
 
-    def _say_needs(self, steps: Sequence[Step], progress: Progress) -> None:
+    def _print_needs(self, steps: Sequence[Step], progress: Progress) -> None:
         fastest = max(step.workers / step.cost.seconds for step in steps)
         cores = math.ceil(fastest / IMAGES_PER_CORE)
         if cores > (os.cpu_count() or 1):
@@ -281,10 +283,10 @@ class Planner:
 
 
 def wanted_of(papers: Sequence[Paper], profile: Profile, recipe: str | None) -> list[Wanted]:
-    """The recipes that are asked for of some papers; the headlines' where none is named.
+    """The requested recipes of some papers; the headlines' if none is named.
 
     Raises:
-        PipelineError: a paper has no recipe of that name at that scale.
+        PipelineError: a paper has no recipe with that name at that scale.
     """
     return [Wanted(paper, *paper.recipe(profile, recipe), profile) for paper in papers]
 

@@ -1,6 +1,6 @@
 """What the user sees: the plan, a line of progress now and then, and where the results are.
 
-On a terminal a table that stays in place; elsewhere plain lines, for logs and pipes.
+On a terminal, a table that stays in place; elsewhere, plain lines for logs and pipes.
 """
 
 import sys
@@ -46,11 +46,11 @@ class Progress:
         self._console.print(f"{stage:<9} {text}")
         sys.stdout.flush()
 
-    def count(self, stage: str, what: str, done: int, of: int) -> None:
+    def count(self, stage: str, what: str, done: int, total: int) -> None:
         """Print how much of some work is done, now and then."""
-        if done == of or time.monotonic() - self._printed >= LINE_SECONDS:
+        if done == total or time.monotonic() - self._printed >= LINE_SECONDS:
             self._printed = time.monotonic()
-            self.line(stage, f"{what} {done:,}/{of:,}")
+            self.line(stage, f"{what} {done:,}/{total:,}")
 
     def record(self, record: Record) -> None:
         """Show a record of a training's journal."""
@@ -61,7 +61,7 @@ class Progress:
             return  # written by an earlier command that was interrupted
         if record["kind"] == "start":
             workers = f"{record['world']} worker{'s' * (record['world'] > 1)}"
-            begin = f"continues at step {record['step']:,} of" if record["step"] else "begins:"
+            begin = f"resumes at step {record['step']:,} of" if record["step"] else "begins:"
             self.line(
                 "train",
                 f"{begin} {self._total:,} steps in {self._epochs} epochs on {workers} ({record['device']})",
@@ -75,7 +75,7 @@ class Progress:
             self._step(record)
 
     def _step(self, record: Record) -> None:
-        # Smoothed, so that one slow moment does not change the ETA much.
+        # Smoothed, so that one slow step does not change the ETA much.
         weight = 0.1 if self._seconds_per_step else 1.0
         self._seconds_per_step += weight * (record["seconds_per_step"] - self._seconds_per_step)
         values = {
@@ -106,7 +106,7 @@ class Progress:
 
 
 def figures(record: Record) -> str:
-    """What the test after an epoch came to, in words."""
+    """The figures of the test after an epoch, in words."""
     tested = ", ".join(f"{words} {value}" for words, value in _tested(record).items())
     if not tested:
         return "nothing to test it on"

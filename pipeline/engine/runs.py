@@ -1,4 +1,4 @@
-"""A run and its name: one recipe, one ensemble or one network of others, on one data set with one seed."""
+"""A run and its name: one recipe, one ensemble or one external network, on one data set with one seed."""
 
 import hashlib
 import re
@@ -23,7 +23,7 @@ class RunContext:
     Attributes:
         paper: the paper whose runs they are.
         profile: the scale.
-        data: the data sets, by the role that recipes name them by.
+        data: the data sets, by the role that recipes refer to them by.
         seed: decides initial weights, order, augmentation and dropout.
     """
 
@@ -43,7 +43,7 @@ class AnyRun(Protocol):
 
     @property
     def context(self) -> RunContext:
-        """What it shares with others."""
+        """What it shares with other runs."""
 
     @property
     def recipe_name(self) -> str:
@@ -59,7 +59,7 @@ class AnyRun(Protocol):
 
     @property
     def tags(self) -> dict[str, str]:
-        """What its figures must not travel without."""
+        """The tags that must accompany its figures."""
 
     @property
     def resolved(self) -> Mapping[str, object]:
@@ -82,12 +82,13 @@ class Run:
     @property
     def name(self) -> str:
         """Its folder and its key in the tracking store."""
-        before = (self.context.data[recipe.data] for recipe in self.recipe.ancestors)
-        return _name(self.context, self.data, self.recipe.id, [data.info.digest for data in before])
+        ancestor_data = (self.context.data[recipe.data] for recipe in self.recipe.ancestors)
+        ancestor_digests = [data.info.digest for data in ancestor_data]
+        return _name(self.context, self.data, self.recipe.id, ancestor_digests)
 
     @property
     def tags(self) -> dict[str, str]:
-        """What its figures must not travel without."""
+        """The tags that must accompany its figures."""
         recipe = self.recipe
         return _tags(self, recipe.id, recipe.data, [recipe.model], recipe.deviations)
 
@@ -103,7 +104,7 @@ class Run:
 
     @property
     def members(self) -> "tuple[Run, ...]":
-        """Itself, where an ensemble has several."""
+        """Itself; an ensemble has several."""
         return (self,)
 
     @property
@@ -117,7 +118,7 @@ class Run:
 
 @dataclass(frozen=True)
 class EnsembleRun:
-    """Several trainings, tested as one."""
+    """Several trainings, tested together as one."""
 
     context: RunContext
     recipe_name: str
@@ -158,7 +159,7 @@ class EnsembleRun:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What its figures must not travel without."""
+        """The tags that must accompany its figures."""
         deviations = [
             *self.ensemble.deviations,
             *(item for run in self.members for item in run.recipe.deviations),
@@ -170,13 +171,13 @@ class EnsembleRun:
 
 @dataclass(frozen=True)
 class PretrainedRun:
-    """A trained network that comes as a file, tested here.
+    """A trained network given by its weights, tested here.
 
     Attributes:
-        context: what it shares with runs; the paper is the one whose row of the timeline it belongs to.
+        context: what it shares with other runs; the paper is the one whose row of the timeline it belongs to.
         recipe_name: the name of the network.
         net: what is tested.
-        weights: where the weights are from.
+        weights: where the weights come from.
     """
 
     context: RunContext
@@ -196,7 +197,7 @@ class PretrainedRun:
 
     @property
     def tags(self) -> dict[str, str]:
-        """What its figures must not travel without."""
+        """The tags that must accompany its figures."""
         origin = self.net.origin
         model = origin.model if isinstance(origin, Recipe) else origin.name
         deviations = [Deviation("not trained here", f"weights of {self.weights}")]
@@ -225,24 +226,26 @@ def run_of(context: RunContext, name: str, recipe: Recipe | Ensemble) -> Run | E
 
 
 def recipe_name(paper: Paper, profile: Profile, recipe: Recipe) -> str:
-    """The name that the paper's file gives to a recipe; its network's where it gives none."""
+    """The name that the paper's file gives to a recipe; otherwise the name of its network."""
     for name, other in paper.recipes[profile].items():
         if isinstance(other, Recipe) and other.id == recipe.id:
             return name
     return recipe.model
 
 
-def _name(context: RunContext, data: Prepared, identity: str, before: Sequence[str] = ()) -> str:
+def _name(
+    context: RunContext, data: Prepared, identity: str, ancestor_digests: Sequence[str] = ()
+) -> str:
     """A readable name, unique to what defines the run.
 
     Args:
-        context: what it shares with others.
+        context: what it shares with other runs.
         data: what it trains and tests on.
         identity: of its recipe.
-        before: digests of the data that the runs trained on which it starts from; where that is its own, as
-            in all runs but those that go from one data set to another, it adds nothing.
+        ancestor_digests: digests of the data that its parent runs were trained on; a parent trained on the
+            same data adds nothing.
     """
-    others = [other for other in before if other != data.info.digest]
+    others = [other for other in ancestor_digests if other != data.info.digest]
     words = re.sub(r"[^A-Za-z0-9._-]+", "-", data.info.name)
     unique = digest([identity, data.info.digest, context.seed, *others])
     return f"{context.paper.name}-{context.profile}-{words}-seed{context.seed}-{unique}"
@@ -271,7 +274,7 @@ def _tags(
 
 
 def code_version() -> str:
-    """The git revision of this checkout, with ``-dirty`` where files differ.
+    """The git revision of this checkout, with ``-dirty`` if files differ.
 
     Where git is not available, as in a submitted job, it is a hash of the source files.
     """

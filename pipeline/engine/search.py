@@ -1,4 +1,4 @@
-"""The best learning rate of an arm: searched once, and kept."""
+"""The best learning rate of an arm: searched for once, then saved."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from stages.metrics import METRICS
 from stages.recipe import Recipe
 from stages.storage import write_atomically
 
-# What learning rates are multiplied with, and the seed of the trainings.
+# The factors that learning rates are multiplied by, and the seed of the trainings.
 RATE_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
 SEARCH_SEED = 1_000_000
 
@@ -22,18 +22,18 @@ def best_rate(executor: Executor, run: Run, arm: Callable[[float], Recipe], metr
     """The factor on an arm's learning rates that gives the best figure.
 
     Args:
-        executor: trains what the arm starts from, and has the workspace and the tracker.
-        run: the arm's run as it stands. The search has a seed of its own, which no verdict uses.
-        arm: gives the arm's recipe at a factor.
-        metric: the name of the figure that should be good.
+        executor: trains what the arm starts from, and provides the workspace and the tracker.
+        run: the arm's run, unchanged. The search has its own seed, which no verdict uses.
+        arm: returns the arm's recipe for a factor.
+        metric: the name of the figure to optimise.
 
     Raises:
-        PipelineError: the arm trains at no factor.
+        PipelineError: the arm does not train at any factor.
     """
     folder = executor.workspace.search(run.name)
-    kept = folder / f"{metric}.json"
+    result_file = folder / f"{metric}.json"
     with executor.workspace.lock(f"search-{run.name}"):
-        if not kept.is_file():
+        if not result_file.is_file():
             starts = executor.starts(run)
             jobs = [
                 TrainJob(
@@ -48,22 +48,25 @@ def best_rate(executor: Executor, run: Run, arm: Callable[[float], Recipe], metr
             ]
             reached = executor.launcher().search(jobs, executor.workspace.scratch, metric)
             figures = dict(zip(map(str, RATE_FACTORS), reached, strict=True))
-            write_atomically(kept, json.dumps(figures, indent=1) + "\n")
+            write_atomically(result_file, json.dumps(figures, indent=1) + "\n")
             for job in jobs:
                 shutil.rmtree(job.folder.root, ignore_errors=True)
-    figures = json.loads(kept.read_text())
+    figures = json.loads(result_file.read_text())
     kind = METRICS[metric]
     best = min(figures, key=lambda factor: kind.sign * figures[factor])
     if not math.isfinite(figures[best]):
-        kept.unlink()
+        result_file.unlink()
         raise PipelineError(
-            f"{run.recipe_name} does not train at any of its rates times {', '.join(figures)}",
-            "leave it out of --claims, or search by hand",
+            f"{run.recipe_name} does not train with its learning rates multiplied by any of "
+            f"{', '.join(figures)}",
+            "leave its claims out of --claims, or search for a rate by hand",
         )
     context = run.context
     executor.tracker.searched(
         context.experiment, run.name, run.tags, arm(float(best)).id, metric, figures
     )
-    said = ", ".join(f"x{factor}: {figure:.1f} {kind.unit}" for factor, figure in figures.items())
-    executor.progress.line("search", f"{run.recipe_name}: rates x{best} ({said})")
+    summary = ", ".join(
+        f"x{factor}: {figure:.1f} {kind.unit}" for factor, figure in figures.items()
+    )
+    executor.progress.line("search", f"{run.recipe_name}: rates x{best} ({summary})")
     return float(best)

@@ -1,4 +1,4 @@
-"""Follow trainings' journals to the screen and to the tracking store while they grow."""
+"""Follow the journals of trainings as they grow: to the terminal and to the tracking store."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -15,14 +15,14 @@ UPLOAD_SECONDS = 3.0
 class Watch:
     """A thread that shows and records each new record; a context manager.
 
-    A store that goes away in the middle never stops the training: the records wait, and the next command
-    sends what is still waiting at the end, since the journal keeps it.
+    A store that becomes unreachable never stops the training: the records wait, and what is still waiting at
+    the end is sent by the next command, since the journal keeps it.
 
     Args:
         journals: the files to follow, by the run in the tracking store.
-        show: is given the run and the record.
+        show: receives the run and the record.
         tracker: the tracking store.
-        warn: is given what a person should know.
+        warn: receives warnings for the user.
     """
 
     def __init__(
@@ -55,7 +55,8 @@ class Watch:
         self._upload()
         if waiting := sum(map(len, self._waiting.values())):
             self._warn(
-                f"{waiting} records wait in the journal; run the same command again to record them"
+                f"{waiting} records not sent to the tracking store yet (kept in the journal); rerun the same "
+                f"command to send them"
             )
 
     def _run(self) -> None:
@@ -79,10 +80,13 @@ class Watch:
                 continue
             try:
                 self._tracker.log(run_id, records)
-            except Exception as error:  # whatever the store's trouble, the training is worth more
+            except (
+                Exception
+            ) as error:  # whatever is wrong with the store, the training matters more
                 if not self._failing:
                     self._warn(
-                        f"the tracking store does not answer ({type(error).__name__}); the training continues"
+                        f"the tracking store is not responding ({type(error).__name__}); "
+                        f"the training continues"
                     )
                 self._failing = True
                 return

@@ -4,10 +4,9 @@ import contextlib
 from collections.abc import Iterable
 from functools import cached_property
 from types import TracebackType
-from typing import Literal
 
 from pipeline.engine import data, launchers
-from pipeline.engine.command_line import Kept, Where
+from pipeline.engine.command_line import Kept, Stage, Where
 from pipeline.engine.data import Located, Prepared
 from pipeline.engine.executor import Executor
 from pipeline.engine.launchers import Launcher
@@ -16,17 +15,15 @@ from pipeline.engine.workspace import Workspace
 from pipeline.tracking.store import Tracker
 from stages.execution import Execution
 
-# A finished stage to do again.
-Stage = Literal["shard", "train", "evaluate"]
-
 
 class Workbench:
-    """Workspace, screen, tracking store, data sets, launcher and executor of a command; a context manager.
+    """Workspace, terminal output, tracking store, data sets, launcher and executor of a command; a context
+    manager.
 
     Args:
         where: where the command works.
         execution: how it computes.
-        redo: a finished stage to do again.
+        redo: a finished stage to redo.
         trials_per_gpu: how many trials of a sweep share a GPU.
     """
 
@@ -68,7 +65,7 @@ class Workbench:
         return open_tracker(self.workspace, self._where.tracking_uri)
 
     def check_data(self, roles: Iterable[str]) -> None:
-        """Refuse what is not a source of images, before anything is begun.
+        """Refuse what is not a source of images, before any work starts.
 
         Raises:
             PipelineError: see `stages.sources.check_source`.
@@ -77,7 +74,7 @@ class Workbench:
             data.check(source)
 
     def located(self, role: str) -> Located:
-        """The images that serve a role, found once.
+        """The images for a role, located once.
 
         Raises:
             PipelineError: see `stages.sources.open_source`.
@@ -89,7 +86,7 @@ class Workbench:
         return self._located[source]
 
     def prepared(self, roles: Iterable[str]) -> dict[str, Prepared]:
-        """The data sets that serve some roles, sharded now where they are not yet."""
+        """The data sets for some roles, sharded now if they are not yet."""
         by_role = {}
         for role in sorted(roles):
             source = self._where.source(role)
@@ -101,14 +98,14 @@ class Workbench:
 
     @cached_property
     def launcher(self) -> Launcher:
-        """What computes; with Ray, a cluster that lives as long as the command."""
+        """The launcher; with Ray, a cluster that lives as long as the command."""
         where = self._where
         started = launchers.start(where.launcher, where.workers, self._trials_per_gpu)
         return self._open.enter_context(started)
 
     @cached_property
     def executor(self) -> Executor:
-        """What does runs."""
+        """The executor."""
         return Executor(
             self.workspace,
             self.tracker,
@@ -120,11 +117,13 @@ class Workbench:
 
 
 def workbench_of(kept: Kept) -> Workbench:
-    """The workbench of a command that only reads what is recorded."""
+    """The workbench of a command that only reads recorded results."""
     return Workbench(Where(workspace=kept.workspace, tracking_uri=kept.tracking_uri))
 
 
 def open_tracker(workspace: Workspace, uri: str | None) -> Tracker:
     """The tracking store that the user named, or else the workspace's own."""
-    with workspace.lock("tracking", wait=True):  # two first commands must not both make the tables
+    with workspace.lock(
+        "tracking", wait=True
+    ):  # two concurrent first commands must not both create the tables
         return Tracker(uri) if uri else Tracker(workspace.tracking_uri, workspace.artifacts)

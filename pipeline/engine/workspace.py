@@ -17,7 +17,7 @@ from stages.job import RunFolder
 from stages.sources import fingerprint
 from stages.storage import is_url, open_folder
 
-# Room that is left beside the checkpoints, for all smaller files.
+# Free space to leave besides the checkpoints, for all smaller files.
 _SPARE_BYTES = 100 << 20
 
 
@@ -29,20 +29,20 @@ class Workspace:
 
     @classmethod
     def open(cls, root: Path | None) -> "Workspace":
-        """Open or make a workspace.
+        """Open or create a workspace.
 
         Args:
-            root: its folder; by default the one that $PIPELINE_WORKSPACE names, else ``workspace`` here.
+            root: its folder; by default the one that $PIPELINE_WORKSPACE names, otherwise ``./workspace``.
 
         Raises:
-            PipelineError: it cannot be written, or a cluster's job names no lasting folder.
+            PipelineError: it cannot be written, or a submitted job names no persistent folder.
         """
         if root is None and WORKSPACE in os.environ:
             root = Path(os.environ[WORKSPACE])
         if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and (root is None or not root.is_absolute()):
             raise PipelineError(
                 "a submitted job's own folder is deleted with the job",
-                f"name an absolute --workspace on lasting storage, or set {WORKSPACE} for the cluster",
+                f"name an absolute --workspace on persistent storage, or set {WORKSPACE} for the cluster",
             )
         if root is not None and re.match(r"\w+:/", str(root)):
             raise PipelineError(
@@ -51,7 +51,7 @@ class Workspace:
         root = (root or Path("workspace")).absolute()
         try:
             root.mkdir(parents=True, exist_ok=True)
-            if not any(root.iterdir()):  # a folder of our own: none of it belongs in a repository
+            if not any(root.iterdir()):  # our own folder: none of it belongs in a repository
                 (root / ".gitignore").write_text("*\n")
         except OSError as error:
             raise PipelineError(
@@ -116,13 +116,13 @@ class Workspace:
             needed: bytes.
 
         Raises:
-            PipelineError: there is less room.
+            PipelineError: there is too little space.
         """
         free = shutil.disk_usage(self.root).free
         if free < needed + _SPARE_BYTES:
             raise PipelineError(
-                f"the runs need {needed / 2**30:.1f} GiB for checkpoints and the workspace's disk "
-                f"has {free / 2**30:.1f} GiB free",
+                f"the runs need {needed / 2**30:.1f} GiB for checkpoints, but the workspace's disk "
+                f"has only {free / 2**30:.1f} GiB free",
                 "free some space, or name a --workspace on a larger disk",
             )
 
@@ -132,7 +132,7 @@ class Workspace:
         return self._dataset(name, fingerprint(source))
 
     def mirror(self, info: DatasetInfo) -> Path:
-        """Where the shards of a finished data set elsewhere are kept while they are needed."""
+        """Where shards of a finished data set at a URL are kept while they are needed."""
         return self._dataset(info.name, info.manifest_sha256[:12])
 
     def _dataset(self, name: str, identity: str) -> Path:
@@ -144,7 +144,7 @@ class Workspace:
 
     @contextlib.contextmanager
     def lock(self, what: str, *, wait: bool = False) -> Iterator[None]:
-        """Hold ``what`` alone; the system releases it however the process ends.
+        """Hold an exclusive lock on ``what``; the system releases it however the process ends.
 
         Raises:
             PipelineError: another process holds it, and ``wait`` is false.
@@ -158,7 +158,7 @@ class Workspace:
                 file.seek(0)
                 raise PipelineError(
                     f"{what} is being worked on by {file.read().strip() or 'another process'}",
-                    "wait for it or stop it, then run the same command again",
+                    "wait for it or stop it, then rerun the same command",
                 ) from None
             file.truncate(0)
             file.write(f"process {os.getpid()} on {socket.gethostname()}\n")

@@ -31,7 +31,7 @@ def sweep(
     search: bool = False,
     plan: bool = False,
 ) -> None:
-    """Train and test the arms of some claims, record everything, and say the verdicts.
+    """Train and test the arms of some claims, record everything, and print the verdicts.
 
     Args:
         claims: what is tested.
@@ -41,7 +41,7 @@ def sweep(
         profile: the scale.
         trials_per_gpu: how many trials share a GPU.
         search: whether each arm's own learning rate is searched first.
-        plan: whether to say what would be done, and stop.
+        plan: whether to print what would be done, and stop.
 
     Raises:
         PipelineError: see the stages; of a trial, after all others have ended.
@@ -55,7 +55,7 @@ def sweep(
         for claim in claims:
             progress.line("plan", f"{claim.id}: {claim.statement} ({claim.source})")
         planner = Planner(where, execution, bench.located)
-        steps = planner.say_arms(arms, profile, progress)
+        steps = planner.print_plan_of_arms(arms, profile, progress)
         if plan:
             return
         data = bench.prepared(roles)
@@ -75,7 +75,7 @@ def sweep(
                 )
                 recipes[arm.recipe.id] = scaled_rates(arm.recipe, factor)
         runs, protocols = [], []
-        # Seeds outermost: a sweep that is stopped has whole pairs.
+        # Seeds outermost: an interrupted sweep has complete pairs.
         for seed in range(max(arm.seeds for arm in arms)):
             for arm in arms:
                 if seed < arm.seeds:
@@ -89,13 +89,13 @@ def sweep(
             progress.line("verdict", line)
     if failed:
         raise PipelineError(
-            f"{len(failed)} of {len(runs)} trials did not finish; the first: "
+            f"{len(failed)} of {len(runs)} trials did not finish; the first error: "
             f"{next(iter(failed.values()))}",
-            "the same command tries them again and skips the others",
+            "rerun the same command to try them again; the finished ones are skipped",
         )
 
 
 def _name(arm: ArmRuns, profile: Profile) -> str:
-    """The paper's own name of a recipe, else the arm's."""
-    own = recipe_name(arm.paper, profile, arm.recipe)
-    return arm.name if own == arm.recipe.model else own
+    """The paper's own name for a recipe, otherwise the arm's."""
+    name = recipe_name(arm.paper, profile, arm.recipe)
+    return arm.name if name == arm.recipe.model else name

@@ -1,4 +1,4 @@
-"""Test a network that is there already, and record it beside the runs."""
+"""Test a network that is already trained, and record it with the runs."""
 
 import hashlib
 from collections.abc import Sequence
@@ -36,9 +36,9 @@ def evaluate_own(
         paper: has the recipe.
         recipe: its name; None for the headline's.
         weights: the file.
-        profile: the scale that it was trained at.
+        profile: the scale it was trained at.
         protocols: how it is tested.
-        scales: short sides of whole images, over the recipe's.
+        scales: short sides of whole images, in place of the recipe's.
 
     Raises:
         PipelineError: the recipe is an ensemble's, or has no scales to choose; and see the stages.
@@ -46,14 +46,12 @@ def evaluate_own(
     name, chosen = paper.recipe(profile, recipe)
     if isinstance(chosen, Ensemble):
         raise PipelineError(
-            f"{paper.name}:{name} is an ensemble, and a file has the weights of one network",
+            f"{paper.name}:{name} is an ensemble, but a file has the weights of one network",
             f"name one of its networks: {', '.join(_single(paper, profile))}",
         )
     if scales:
         if not isinstance(chosen, Classification):
-            raise PipelineError(
-                f"{paper.name}:{name} has no scales to choose", "leave --scales out"
-            )
+            raise PipelineError(f"{paper.name}:{name} has no scales to choose", "omit --scales")
         chosen = replace(chosen, test_scales=scales)
     model = f"{paper.name}:{recipe}" if recipe else paper.name
     with Workbench(where) as bench:
@@ -79,7 +77,7 @@ def evaluate_pretrained(
     scales: tuple[int, ...] = (),
     download: bool = False,
 ) -> None:
-    """Test a network that others trained.
+    """Test an external pretrained network.
 
     Args:
         where: where the command works.
@@ -91,7 +89,7 @@ def evaluate_pretrained(
         crop: side of the crops; None for the network's own.
         resize: side of the centre square; None for 256/224 of the crop.
         scales: short sides of whole images.
-        download: whether the library may fetch the weights that its cache lacks.
+        download: whether the library may download weights that are not in its cache.
 
     Raises:
         PipelineError: see the stages.
@@ -108,7 +106,7 @@ def evaluate_pretrained(
 
 
 def _context(bench: Workbench, paper: Paper, profile: Profile, role: str) -> RunContext:
-    _ = bench.tracker  # refuses a store that is not there, before anything is begun
+    _ = bench.tracker  # refuses an unreachable store before any work starts
     return RunContext(paper, profile, bench.prepared([role]), seed=0)
 
 
@@ -124,7 +122,7 @@ def _single(paper: Paper, profile: Profile) -> list[str]:
 
 
 def _described(model: str, weights: Path | None) -> str:
-    """Name of the network, with a hash of its file where it has one."""
+    """Name of the network, with a hash of its weights file if there is one."""
     if weights is None:
         return model
     return f"{model} from {weights.name}, sha256 {_sha256(weights)[:16]}"

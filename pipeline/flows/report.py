@@ -1,4 +1,4 @@
-"""What a command says and draws at its end: the ledger, the timeline, the report, and where they are."""
+"""What a command prints and draws at its end: the ledger, the timeline, the report, and where they are."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -20,10 +20,10 @@ from stages.ledger.entries import Ledger, make_ledger
 from stages.measurement import Evaluation, Measurement
 from stages.metrics import METRICS
 from stages.paper import Paper
-from stages.report.write import collate
+from stages.report.write import write_report
 
-# A network has clearly learned where even the upper end of its error's interval is below this share of the
-# error of guessing.
+# A network has clearly learned if even the upper end of its error's interval is below this share of the error
+# of guessing.
 LEARNED = 0.9
 
 
@@ -33,24 +33,24 @@ def read_ledger(
     claims: Iterable[Claim] = CLAIMS,
     papers: Sequence[Paper] = PAPERS,
 ) -> Ledger:
-    """What became of the claims, from a store's measurements and the answers kept with them."""
+    """The ledger of the claims, from a store's measurements and the predictions kept with them."""
 
     @cache
-    def answers(measurement: Measurement) -> pa.Table | None:
+    def predictions(measurement: Measurement) -> pa.Table | None:
         try:
-            return pq.read_table(tracker.answers(measurement))
+            return pq.read_table(tracker.predictions(measurement))
         except PipelineError:  # a server whose artifacts cannot be fetched from here
             return None
 
-    return make_ledger(claims, papers, measurements, answers, tracker.searches())
+    return make_ledger(claims, papers, measurements, predictions, tracker.searches())
 
 
 def draw(workspace: Workspace, tracker: Tracker, progress: Progress) -> Ledger:
-    """Make timeline, ledger and report again from the tracking store; returns the ledger."""
+    """Redraw timeline, ledger and report from the tracking store; returns the ledger."""
     measurements = tracker.measurements()
     ledger = read_ledger(tracker, measurements)
     with workspace.lock("report", wait=True):
-        collate(measurements, published_results(), workspace.report, ledger, PAPERS)
+        write_report(measurements, published_results(), workspace.report, ledger, PAPERS)
     progress.line(
         "collate",
         f"timeline, ledger and report from {len(measurements)} measurements in {workspace.report}",
@@ -63,18 +63,18 @@ def sentence(run: AnyRun, evaluation: Evaluation) -> str:
     context, info = run.context, run.data.info
     classes = len(info.classes)
     figures, learned = [], ""
-    for name, found in evaluation.figures.items():
+    for name, figure in evaluation.figures.items():
         if name not in METRICS:
             continue
         metric = METRICS[name]
         words = (
-            f"{metric.words} {found.value:.1f} {metric.unit} [{found.low:.1f}, {found.high:.1f}]"
+            f"{metric.words} {figure.value:.1f} {metric.unit} [{figure.low:.1f}, {figure.high:.1f}]"
         )
         chance = metric.chance(classes)
         if chance is not None:
             words += f" (chance {chance:.1f} {metric.unit})"
             if not learned:  # the first error decides
-                better = found.high < LEARNED * chance
+                better = figure.high < LEARNED * chance
                 learned = ": learned" if better else ": NOT clearly better than guessing"
         figures.append(words)
     return (
@@ -83,7 +83,9 @@ def sentence(run: AnyRun, evaluation: Evaluation) -> str:
     )
 
 
-def say_where(workspace: Workspace, tracker: Tracker, experiment: str, progress: Progress) -> None:
+def print_where(
+    workspace: Workspace, tracker: Tracker, experiment: str, progress: Progress
+) -> None:
     """Print where the results are and how to open them."""
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):

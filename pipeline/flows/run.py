@@ -1,17 +1,17 @@
 """The main job: from a source of images to a measured error in the timeline, stage by stage.
 
-Each stage leaves finished files in the workspace under a name made from what defines them. So asking
-again finds them, and an interrupted command continues where it stopped.
+Each stage leaves finished files in the workspace under a name made from what defines them. So a rerun finds
+them, and an interrupted command resumes where it stopped.
 """
 
 from collections.abc import Sequence
 
-from pipeline.engine.command_line import Where
+from pipeline.engine.command_line import Stage, Where
 from pipeline.engine.executor import Executor
 from pipeline.engine.plan import Planner, wanted_of
 from pipeline.engine.runs import EnsembleRun, Run, RunContext, run_of
-from pipeline.engine.workbench import Stage, Workbench
-from pipeline.flows.report import draw, say_where, sentence
+from pipeline.engine.workbench import Workbench
+from pipeline.flows.report import draw, print_where, sentence
 from stages.errors import PipelineError
 from stages.execution import Execution
 from stages.measurement import Evaluation
@@ -39,27 +39,27 @@ def reproduce(
         where: where the command works.
         execution: how it computes.
         profile: the scale.
-        recipe: the name of another recipe than the headline's.
+        recipe: the name of a recipe; None for the headline's.
         seed: decides initial weights, order, augmentation and dropout.
-        redo: a finished stage to do again.
-        plan: whether to say what would be done, and stop.
-        budget: seconds to spend, which choose the profile; None to keep it.
+        redo: a finished stage to redo.
+        plan: whether to print what would be done, and stop.
+        budget: seconds to spend, which determine the profile; None to keep it.
         device: see `Planner`.
         price: see `Planner`.
 
     Raises:
-        PipelineError: see the stages; of several papers, after all were tried.
+        PipelineError: see the stages; with several papers, after all were tried.
     """
     with Workbench(where, execution=execution, redo=None if plan else redo) as bench:
         workspace, progress = bench.workspace, bench.progress
         planner = Planner(where, execution, bench.located, device=device, price=price)
         bench.check_data(frozenset[str]().union(*(paper.roles for paper in papers)))
         if not plan:
-            _ = bench.tracker  # refuses a store that is not there, before anything is begun
+            _ = bench.tracker  # refuses an unreachable store before any work starts
         if budget is not None:
             profile = planner.fitting(papers, recipe, budget, progress)
         wanted = wanted_of(papers, profile, recipe)
-        steps = planner.say_papers(wanted, progress)
+        steps = planner.print_plan_of_papers(wanted, progress)
         if plan:
             return
         data = bench.prepared(frozenset[str]().union(*(one.recipe.roles for one in wanted)))
@@ -68,13 +68,13 @@ def reproduce(
             run_of(RunContext(one.paper, profile, data, seed), one.name, one.recipe)
             for one in wanted
         ]
-        wrong = {}
+        errors_by_run = {}
         if len(runs) > 1 and profile == "toy" and where.workers is None and redo is None:
-            wrong = _side_by_side(runs, bench.executor)
+            errors_by_run = _train_in_parallel(runs, bench.executor)
         results: list[tuple[Run | EnsembleRun, Evaluation]] = []
         failed = []
         for run in runs:
-            errors = [wrong[member.name] for member in run.members if member.name in wrong]
+            errors = [errors_by_run[m.name] for m in run.members if m.name in errors_by_run]
             try:
                 if not errors:
                     results += [(run, evaluation) for evaluation in bench.executor.run(run)]
@@ -88,19 +88,19 @@ def reproduce(
         draw(workspace, bench.tracker, progress)
         for run, evaluation in results:
             progress.line("result", sentence(run, evaluation))
-        say_where(workspace, bench.tracker, runs[-1].context.experiment, progress)
+        print_where(workspace, bench.tracker, runs[-1].context.experiment, progress)
     if failed:
         raise PipelineError(
             f"{len(failed)} of {len(runs)} papers did not finish: {', '.join(failed)}",
-            "the lines above say why; the same command continues with them and skips the others",
+            "the lines above say why; rerun the same command to resume them; the finished ones are skipped",
         )
 
 
-def _side_by_side(runs: Sequence[Run | EnsembleRun], executor: Executor) -> dict[str, str]:
-    """Do the trainings of several papers as a sweep, which keeps every core busy and its processes.
+def _train_in_parallel(runs: Sequence[Run | EnsembleRun], executor: Executor) -> dict[str, str]:
+    """Train several papers' recipes as a sweep, which keeps every core busy and reuses its processes.
 
     Returns:
-        What went wrong, by the training's name.
+        What went wrong, by the name of the run.
     """
     wanted: dict[str, tuple[Run, Sequence[str]]] = {}
     for run in runs:

@@ -38,13 +38,13 @@ CLAIMS: tuple[Claim, ...] = (
 )
 # The roles that recipes name their data by.
 ROLES: frozenset[str] = frozenset(role for paper in PAPERS for role in paper.roles)
-# Papers from before stand in the history for what came of them; no challenge was won by them.
+# Earlier papers belong to the history for what they led to; they won no challenge.
 FIRST_CHALLENGE = 2010
 PLANNED = {2010: "sparse coding", 2011: "Fisher vectors"}
 
 
 def select(year: int | Literal["all"] | None, name: str | None) -> tuple[Paper, ...]:
-    """The papers of all challenges, those of a year, or the one of a name.
+    """The papers of all challenges, those of a year, or the one with a given name.
 
     Raises:
         PipelineError: there is no such paper, or not yet.
@@ -57,7 +57,7 @@ def select(year: int | Literal["all"] | None, name: str | None) -> tuple[Paper, 
 
 
 def find(year: int | None, name: str | None) -> Paper:
-    """The paper of a year, or of a name.
+    """The paper of a year, or the one with a given name.
 
     Raises:
         PipelineError: there is no such paper, or not yet.

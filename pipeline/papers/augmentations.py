@@ -1,6 +1,6 @@
-"""Augmentations that several papers share; one that a single paper uses stands in its `recipes`.
+"""Augmentations that several papers share; those of a single paper are in that paper's `recipes`.
 
-They are those of the published size, of which smaller profiles replace the lengths.
+They have the published sizes, which the smaller profiles replace.
 """
 
 from stages.augmentation import AreaCrop, Augmentation

@@ -15,7 +15,7 @@ from stages.claim import Arm, Claim
 from stages.paper import Paper
 from stages.recipe import IMAGENET, Ensemble
 
-# D begins from a trained A, which belongs to its recipe; from scratch it needs Glorot's initialisation.
+# Its own recipe starts D from a trained A; from scratch it needs Glorot's initialisation.
 _FROM_SCRATCH: Mapping[str, Mapping[str, Any]] = {
     "vgg": {"knobs": {"init": "glorot"}, "without_knobs": ("init_std",)}
 }
@@ -29,10 +29,10 @@ def claims(papers: Sequence[Paper]) -> tuple[Claim, ...]:
 
     Args:
         papers: in the order of the years, the winner first in each. A paper whose headline is an ensemble
-            has no net to bring, and one that is not about ImageNet has no recipe for it.
+            has no single net to bring, and one that is not about ImageNet has no recipe for it.
     """
     single = [p for p in papers if _brings_a_net(p)]
-    # Within a year the winner comes last: it is the one that is asked what it does better.
+    # Within a year the winner comes last, and so counts as the newer net of a pair.
     by_age = sorted(single, key=lambda paper: paper.year, reverse=True)[::-1]
     return tuple(claim for older, newer in combinations(by_age, 2) for claim in _pair(older, newer))
 

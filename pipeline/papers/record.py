@@ -10,8 +10,8 @@ from stages.measurement import PublishedResult, SingleModelResult
 
 RECORD = Path(__file__).with_name("timeline.csv")
 
-# What the entries of a family were built of, in the picture's words. A family is a paper's name, or one of
-# those for which there is no paper here.
+# What the entries of a family were built of, in the words of the figure. A family is a paper's name, or a
+# family for which there is no paper here.
 _BUILT_OF = {paper.name: paper.built_of for paper in PAPERS} | {
     "shallow": "hand-made\nfeatures",
     "ensemble": trimps.PAPER.built_of,

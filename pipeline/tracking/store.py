@@ -65,8 +65,8 @@ class Tracker:
         """The run of a training, new or begun earlier; `name` is unique to it."""
         from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
-        own = {**tags, "kind": "training", "key": name, _PARENT: parent}
-        run_id = self._open(self._experiment_of(parent), name, own)
+        run_tags = {**tags, "kind": "training", "key": name, _PARENT: parent}
+        run_id = self._open(self._experiment_of(parent), name, run_tags)
         if not self._client.get_run(run_id).data.params:
             params = [Param(key, value) for key, value in _flatten(recipe).items()]
             self._client.log_batch(run_id, params=params)
@@ -126,7 +126,7 @@ class Tracker:
         tags: Mapping[str, str],
         best: str,
         metric: str,
-        errors: Mapping[str, float],
+        figures: Mapping[str, float],
     ) -> None:
         """Record a search for an arm's learning rate.
 
@@ -135,15 +135,15 @@ class Tracker:
             name: the name of the arm's run, unique to it.
             tags: the tags of that run.
             best: the id of the recipe with the best rate.
-            metric: the error that the search minimised.
-            errors: percent, by the factor on the rates; infinite ones are not recorded.
+            metric: what the search went by.
+            figures: by the factor on the rates; infinite ones are not recorded.
         """
         from mlflow.entities import Metric as Value
 
-        own = {**tags, "kind": "search", "key": f"search/{name}", "best": best}
-        run_id = self._open(self._experiment(experiment), own["key"], own)
+        run_tags = {**tags, "kind": "search", "key": f"search/{name}", "best": best}
+        run_id = self._open(self._experiment(experiment), run_tags["key"], run_tags)
         now = int(datetime.now(UTC).timestamp() * 1000)
-        finite = {factor: error for factor, error in errors.items() if math.isfinite(error)}
+        finite = {factor: one for factor, one in figures.items() if math.isfinite(one)}
         self._client.log_batch(
             run_id,
             metrics=[Value(f"{metric}.rate_x{k}", v, now, 0) for k, v in finite.items()],
@@ -157,8 +157,8 @@ class Tracker:
             for run in self._search(["tags.kind = 'search'"])
         }
 
-    def evaluation(self, training: str, result: Evaluation, answers: Path) -> None:
-        """Record an evaluation under its training or ensemble, with the file of its answers.
+    def evaluation(self, training: str, result: Evaluation, predictions: Path) -> None:
+        """Record an evaluation under its training or ensemble, with the file of its predictions.
 
         A result that has been recorded is not recorded again.
         """
@@ -172,7 +172,7 @@ class Tracker:
             for k, v in tags.items()
             if not k.startswith("mlflow.") and k not in ("kind", "key")
         }
-        own = {
+        run_tags = {
             **inherited,
             "kind": "evaluation",
             "key": key,
@@ -181,7 +181,7 @@ class Tracker:
             "n": str(result.n),
             _PARENT: training,
         }
-        run_id = self._open(self._experiment_of(training), key, own)
+        run_id = self._open(self._experiment_of(training), key, run_tags)
         run = self._client.get_run(run_id)
         recorded = {metric: run.data.metrics.get(metric) for metric in result.figures}
         if run.info.status == "FINISHED" and recorded == {
@@ -201,7 +201,7 @@ class Tracker:
             metrics=[Value(name, value, now, 0) for name, value in values.items()],
             tags=[RunTag("finished_at", datetime.now(UTC).isoformat(timespec="seconds"))],
         )
-        self._client.log_artifact(run_id, str(answers))
+        self._client.log_artifact(run_id, str(predictions))
         self.end(run_id)
 
     def begin(self, run_id: str) -> None:
@@ -279,8 +279,8 @@ class Tracker:
             benchmark=tags.get("benchmark", IMAGENET.name),
         )
 
-    def answers(self, measurement: Measurement) -> Path:
-        """A local copy of the file with the answers that give an evaluation's figures."""
+    def predictions(self, measurement: Measurement) -> Path:
+        """A local copy of the file with the predictions that give an evaluation's figures."""
         run_id = measurement.url.rsplit("/", 1)[-1]
         return Path(self._client.download_artifacts(run_id, f"{measurement.protocol}.parquet"))
 
@@ -300,8 +300,8 @@ class Tracker:
 
     def _search(self, filters: Sequence[str]) -> list[Any]:
         # A server may hold other people's experiments, whose tags have other meanings.
-        own = self._client.search_experiments(filter_string=f"name LIKE '{EXPERIMENTS}%'")
-        ids = [experiment.experiment_id for experiment in own]
+        experiments = self._client.search_experiments(filter_string=f"name LIKE '{EXPERIMENTS}%'")
+        ids = [experiment.experiment_id for experiment in experiments]
         if not ids:
             return []
         runs: list[Any] = []
@@ -341,8 +341,8 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             flat |= _flatten(value, f"{prefix}{key}.")
         elif isinstance(value, (tuple, list)) and value and isinstance(value[0], Mapping):
-            for place, item in enumerate(value):
-                flat |= _flatten(item, f"{prefix}{key}.{place}.")
+            for index, item in enumerate(value):
+                flat |= _flatten(item, f"{prefix}{key}.{index}.")
         else:
             flat[f"{prefix}{key}"] = str(value)
     return flat

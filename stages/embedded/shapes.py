@@ -168,7 +168,7 @@ def draw_layer(
 
 
 def each(values: Array) -> Array:
-    """One value an image, (B,), to be broadcast over its pixels."""
+    """One value per image, (B,), to be broadcast over its pixels."""
     return values[:, None, None]
 
 

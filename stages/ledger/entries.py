@@ -22,7 +22,7 @@ from stages.ledger.verdict import (
     Effect,
     ImageView,
     Verdict,
-    compare_answers,
+    compare_items,
     holm,
     judge,
     p_value,
@@ -35,8 +35,8 @@ from stages.paper import PROFILES, Paper, Profile
 from stages.recipe import Recipe
 from stages.tasks import correct_items
 
-# The kept answers of a measurement's network to the validation images (`stages.evaluate.score`), or None.
-Answers = Callable[[Measurement], pa.Table | None]
+# The kept predictions of a measurement's network to the validation images (`stages.evaluate.score`), or None.
+Predictions = Callable[[Measurement], pa.Table | None]
 
 
 @dataclass(frozen=True, order=True)
@@ -68,7 +68,7 @@ class Entry:
     Attributes:
         conditions: None if it was never run.
         command: starts, or resumes, the runs that the entry rests on; "" if nothing can be run.
-        effect: None if there is no pair of runs; `images` is also None if no answers were kept.
+        effect: None if there is no pair of runs; `images` is also None if no predictions were kept.
         runs_needed: how many runs of each arm would decide the published effect (or the margin) at this
             scale.
         p: see `p_value`; `p_holm` is corrected for all claims that were tested.
@@ -128,7 +128,7 @@ def make_ledger(
     claims: Iterable[Claim],
     papers: Sequence[Paper],
     measurements: Iterable[Measurement],
-    answers: Answers = lambda _: None,
+    predictions: Predictions = lambda _: None,
     searched: Mapping[tuple[str, str], str] | None = None,
 ) -> Ledger:
     """Compute every entry.
@@ -137,7 +137,7 @@ def make_ledger(
         claims: all of them.
         papers: the papers whose recipes the claims' arms change.
         measurements: all those in the store. If two have the same conditions and seed, the later counts.
-        answers: without it there is no comparison image by image, and no verdict on averaged networks.
+        predictions: without it there is no comparison image by image, and no verdict on averaged networks.
         searched: ids of the recipes with searched learning rates, by the id of the arm's own recipe
             and the data's digest.
     """
@@ -156,7 +156,7 @@ def make_ledger(
                 continue
             recipe_ids |= {with_it.recipe.id, without.recipe.id}
             for conditions in sorted(with_it.measured.keys() & without.measured.keys()):
-                entry = _entry(claim, conditions, with_it, without, answers)
+                entry = _entry(claim, conditions, with_it, without, predictions)
                 tested += [entry] if entry else []
         entries += tested or [_untested(claim)]
     recipe_ids |= {best for (arm, _), best in searched.items() if arm in recipe_ids}
@@ -216,7 +216,7 @@ def _published_ids(papers: Sequence[Paper]) -> set[str]:
 
 
 def _entry(
-    claim: Claim, conditions: Conditions, with_it: _Side, without: _Side, answers: Answers
+    claim: Claim, conditions: Conditions, with_it: _Side, without: _Side, predictions: Predictions
 ) -> Entry | None:
     """The entry for conditions under which both arms were run; None if none of their runs pair."""
     metric = METRICS[claim.metric]
@@ -227,7 +227,7 @@ def _entry(
     groups = [seeds[start : start + size] for start in range(0, len(seeds) - size + 1, size)]
     runs = [[[side.measured[conditions][s] for s in group] for group in groups] for side in sides]
     correct = [
-        _correct(side, claim.metric, own, answers) if metric.per_item else None
+        _correct(side, claim.metric, own, predictions) if metric.per_item else None
         for side, own in zip(sides, runs, strict=True)
     ]
     figures = [
@@ -236,7 +236,7 @@ def _entry(
     ]
     if not all(figures):
         return None
-    kept = [shares for shares in correct if shares is not None]
+    known = [shares for shares in correct if shares is not None]
     effect = paired_effect(*figures, resolution=metric.resolution(conditions.n), sign=metric.sign)
     verdict, reason = judge(effect, claim.expects, claim.margin, claim.seeds)
     published = published_effect(claim, logged=False) or published_effect(claim, logged=True)
@@ -249,7 +249,7 @@ def _entry(
         reason,
         _command(claim, conditions.profile, conditions, effect.pairs),
         effect,
-        images=compare_answers(*kept) if len(kept) == 2 else None,
+        images=compare_items(*known) if len(known) == 2 else None,
         runs_needed=None if needed is None else needed * size,
         p=None if effect.pairs == 1 else p_value(effect, claim.margin),
         with_it=tuple(m for group in runs[0] for m in group),
@@ -264,7 +264,10 @@ def _figures(
     runs: Sequence[Sequence[Measurement]],
     correct: NDArray[np.float64] | None,
 ) -> dict[int, float]:
-    """The arm's figure for each group, by its first seed; empty if averaging needs answers not kept."""
+    """The arm's figure for each group, by its first seed.
+
+    It is empty if the predictions needed for averaging were not kept.
+    """
     if arm.nets == 1:
         values = [mean(m.value for m in group) for group in runs]
     elif correct is not None:
@@ -277,12 +280,12 @@ def _figures(
 
 
 def _correct(
-    side: _Side, metric: str, groups: Sequence[Sequence[Measurement]], answers: Answers
+    side: _Side, metric: str, groups: Sequence[Sequence[Measurement]], predictions: Predictions
 ) -> NDArray[np.float64] | None:
     """(groups, items): the share of an arm's networks that are correct, or whether they are together."""
     rows = []
     for group in groups:
-        tables = [table for m in group if (table := answers(m)) is not None]
+        tables = [table for m in group if (table := predictions(m)) is not None]
         if len(tables) < len(group):
             return None
         together = [tables] if side.arm.nets > 1 else [[table] for table in tables]

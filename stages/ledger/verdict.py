@@ -5,7 +5,7 @@ better when it is higher: positive where the thing claimed helps.
 The two runs of a pair share their seed, and so the order of the images and, where shapes allow, the initial
 weights. The pairs are the sample, and Student's t of their differences gives the interval that decides.
 That interval holds for the validation images at hand; what other images might show is a second view
-(`compare_answers`), which does not affect the verdict.
+(`compare_items`), which does not affect the verdict.
 """
 
 import math
@@ -175,7 +175,7 @@ class ImageView:
     images: int
 
 
-def compare_answers(with_it: NDArray[np.float64], without: NDArray[np.float64]) -> ImageView:
+def compare_items(with_it: NDArray[np.float64], without: NDArray[np.float64]) -> ImageView:
     """Compare two arms image by image.
 
     Args:
@@ -187,7 +187,7 @@ def compare_answers(with_it: NDArray[np.float64], without: NDArray[np.float64]) 
         ValueError: the shapes differ.
     """
     if with_it.shape != without.shape:
-        raise ValueError(f"{with_it.shape} answers do not pair with {without.shape}")
+        raise ValueError(f"{with_it.shape} items do not pair with {without.shape}")
     gained = with_it - without
     pairs, images = gained.shape
     # Images with the same differences in all pairs are interchangeable: resampling images amounts to

@@ -41,20 +41,20 @@ class Buffers:
         worker = get_worker_info()
         assert worker is not None
         own = range(worker.id * self._each, (worker.id + 1) * self._each)
-        place = next((place for place in own if not self._taken[place]), None)
-        if place is None:
+        index = next((index for index in own if not self._taken[index]), None)
+        if index is None:
             return None
-        self._taken[place] = True
-        handed = Handed(self._number, place, shape)
+        self._taken[index] = True
+        handed = Handed(self._number, index, shape)
         return handed, self.view(handed)
 
     def view(self, handed: "Handed") -> Tensor:
         """The part of a buffer that is handed over."""
-        return self._memory[handed.place, : prod(handed.shape)].view(handed.shape)
+        return self._memory[handed.index, : prod(handed.shape)].view(handed.shape)
 
-    def free(self, place: int) -> None:
+    def free(self, index: int) -> None:
         """Mark a buffer as free."""
-        self._taken[place] = False
+        self._taken[index] = False
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,16 @@ class Handed:
     """Where a tensor lies; what a loader process sends instead of it."""
 
     buffers: int
-    place: int
+    index: int
     shape: tuple[int, ...]
 
-    def opened(self) -> Tensor:
+    def tensor(self) -> Tensor:
         """The tensor. Its buffer is free when the last view of it is gone."""
         buffers = _open[self.buffers]
         array = buffers.view(self).numpy()
-        weakref.finalize(array, buffers.free, self.place)
+        weakref.finalize(array, buffers.free, self.index)
         return torch.from_numpy(array)
 
     def pin_memory(self, device: str | None = None) -> Tensor:
         """A copy in pinned memory: what DataLoader asks for where there is a GPU."""
-        return self.opened().pin_memory()
+        return self.tensor().pin_memory()

@@ -1,6 +1,6 @@
 """Shards of an object store, kept in a local folder as far as a stated number of bytes allows.
 
-A shard is fetched whole when it is first read from, and appears whole or not at all. Where room is
+A shard is fetched whole when it is first read from, and appears whole or not at all. Where space is
 needed, the one that was not read from for longest goes. Any number of processes may share the folder:
 they fetch one after another, each shard once.
 """
@@ -40,9 +40,9 @@ class ShardCache:
         largest = max(shard.bytes for shard in shards)
         if limit < largest:
             raise PipelineError(
-                f"{root} may take {limit / 2**30:.2f} GiB and a shard of {origin} has "
+                f"{root} may take {limit / 2**30:.2f} GiB, but a shard of {origin} has "
                 f"{largest / 2**30:.2f} GiB",
-                "free some room there, or use a larger disk",
+                "free some space there, or use a larger disk",
             )
 
     @property
@@ -56,7 +56,7 @@ class ShardCache:
         return self.holds_all or shards * largest <= self._limit
 
     def fetch(self, name: str) -> None:
-        """Have a shard here; raises as `read` does."""
+        """Fetch a shard unless it is cached; raises as `read` does."""
         if not (self._root / name).exists():
             os.close(self._fetch(name))
 
@@ -66,7 +66,7 @@ class ShardCache:
         Raises:
             PipelineError: it cannot be fetched, or is not the shard that is known.
         """
-        # Opened for each read: a shard that was kept open would take its room after it was removed.
+        # Opened for each read: a shard that was kept open would take space after it was removed.
         try:
             descriptor = os.open(self._root / name, os.O_RDONLY)
         except FileNotFoundError:
@@ -78,7 +78,7 @@ class ShardCache:
             os.close(descriptor)
 
     def _fetch(self, name: str) -> int:
-        """Fetch a shard unless somebody else just has; returns it opened, as it may go at once."""
+        """Fetch a shard unless it is cached; returned open, since it may be evicted at any moment."""
         with (self._root / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             path = self._root / name
@@ -90,11 +90,11 @@ class ShardCache:
     def _make_room(self, size: int) -> None:
         for path in self._root.glob(".*.partial"):  # of a process that was killed
             path.unlink()
-        kept = {
+        cached = {
             path: path.stat() for path in map(self._root.joinpath, self._shards) if path.exists()
         }
-        taken = sum(stat.st_size for stat in kept.values())
-        for path, stat in sorted(kept.items(), key=lambda item: item[1].st_mtime_ns):
+        taken = sum(stat.st_size for stat in cached.values())
+        for path, stat in sorted(cached.items(), key=lambda item: item[1].st_mtime_ns):
             if taken + size <= self._limit:
                 break
             path.unlink()

@@ -53,7 +53,7 @@ def decode(data: bytes, name: str, at_least: int | None = None) -> Tensor:
         pixels = np.array(image.convert("RGB"))
     except OSError as error:
         raise PipelineError(
-            f"{name} is damaged: {error}", "fetch the archive again, or take the file out"
+            f"{name} is damaged: {error}", "fetch the archive again, or remove the file"
         ) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
@@ -113,7 +113,7 @@ def _decode_on_gpu(device: torch.device, images: Sequence[tuple[bytes, str]]) ->
             decode(data, name)  # names the damaged one, if that is the reason
         raise PipelineError(
             f"the GPU decodes none of {len(images)} JPEGs, and the CPU all of them: {error}",
-            "leave --decode out; training goes on from the last checkpoint",
+            "omit --decode; training resumes from the last checkpoint",
         ) from error
     return decoded
 

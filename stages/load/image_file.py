@@ -29,7 +29,7 @@ def open_image(data: bytes, name: str) -> Image.Image:
     except (UnidentifiedImageError, TooLargeError, OSError) as error:
         raise PipelineError(
             f"{name} is not a readable image ({len(data)} bytes)",
-            "fetch the archive again, or take the file out",
+            "fetch the archive again, or remove the file",
         ) from error
 
 

@@ -12,7 +12,7 @@ from stages.load.samples import Samples
 
 # A data set that is this small when decoded (bytes) is decoded once and kept.
 KEEP_DECODED = 1 << 30
-# So many images, evenly spread, are decoded to judge the size of all.
+# This many images, evenly spread, are decoded to judge the size of all.
 _PROBED = 16
 
 

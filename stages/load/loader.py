@@ -1,7 +1,7 @@
 """From the order of an epoch to batches: which images come next, and who makes a batch of them.
 
 The order is a function of (seed, epoch) alone, and global batch k of an epoch holds the same images at any
-number of workers; a worker takes its slice. So a run that stopped at any step goes on with the very next
+number of workers; a worker takes its slice. So a run that stopped at any step resumes with the very next
 batch, also at another number of workers. What a batch holds is the task's: it writes one function from k to
 its batch.
 """
@@ -48,7 +48,7 @@ def visits(
         batch_size: images in a global batch.
         seed: of the run.
         epoch: from 0.
-        first_step: where to go on, counted within the epoch.
+        first_step: where to resume, counted within the epoch.
         drop_last: whether the images that do not fill a batch are left out.
         shuffle_buffer: None for a uniformly random order; else the bound of `order.streaming`.
 
@@ -57,9 +57,9 @@ def visits(
     """
     if shuffle_buffer is None and not (images.samples.in_any_order or images.kept):
         raise PipelineError(
-            "the disk keeps a part of the data set's shards only, and a uniformly random order would "
-            "fetch a whole shard for every image",
-            "free room for all of them, or set the recipe's shuffle_buffer",
+            "only part of the data set's shards fit on the disk, and a uniformly random order would fetch a "
+            "whole shard for every image",
+            "free enough space for all of them, or set the recipe's shuffle_buffer",
         )
     indices = (
         order.indexed(seed, epoch, len(images))
@@ -71,7 +71,7 @@ def visits(
 
 
 def useful_processes(images: Images, processes: int) -> int:
-    """How many of so many loader processes `load` uses."""
+    """How many of the given loader processes `load` uses."""
     # What is in a GPU's memory cannot leave the process that put it there; and another process would
     # fill a cache of its own and lose it.
     return 0 if images.device is not None or images.kept else processes

@@ -141,7 +141,7 @@ class Samples:
         """
         if self._labels is None:
             raise PipelineError(
-                f"the images of {self._root} have no class of their own, only objects or captions",
+                f"the images of {self._root} have no class labels, only objects or captions",
                 "give a data set whose images have a class each",
             )
         return self._labels
@@ -189,7 +189,7 @@ class Samples:
         return self._cache is None or self._cache.room_for(shards)
 
     def fetch(self, shard: int) -> None:
-        """Have a shard of an object store here, to be read soon; raises as `read` does."""
+        """Fetch a shard of an object store unless it is cached, to be read soon; raises as `read` does."""
         if self._cache is not None:
             self._cache.fetch(self._shards[shard])
 
@@ -231,7 +231,7 @@ def mirror(url: str, root: Path, limit: int | None = None) -> int:
         url: of the data set.
         root: the folder.
         limit: bytes of shards that it may keep; by default all of them, or as many as leave half of the
-            disk's free room.
+            disk's free space.
 
     Returns:
         The limit.
@@ -243,8 +243,9 @@ def mirror(url: str, root: Path, limit: int | None = None) -> int:
     info = read_info(origin)
     root.mkdir(mode=0o700, parents=True, exist_ok=True)  # the URL may carry credentials
     if limit is None:
-        kept = sum(here.list().values())
-        limit = min(sum(s.bytes for s in info.shards), (shutil.disk_usage(root).free + kept) // 2)
+        cached_bytes = sum(here.list().values())
+        free_bytes = shutil.disk_usage(root).free
+        limit = min(sum(s.bytes for s in info.shards), (free_bytes + cached_bytes) // 2)
     here.write_atomic(ORIGIN, json.dumps({"url": url, "limit": limit}).encode())
     # The last one marks the folder as complete.
     for name in ("mean_image.npy", "manifest.parquet", "dataset.json"):

@@ -42,9 +42,9 @@ _LOGGED = marker("^", 5, WINNER, markerfacecolor=PAPER, markeredgewidth=1.2, zor
 # Inches.
 _WIDTH, _LEFT, _RIGHT = 9.0, 2.05, 6.45
 _ROW, _HEAD, _FOOT, _NEXT_HEAD, _LEGEND = 0.3, 0.62, 0.42, 0.3, 0.42
-# The axis extends beyond the effects by at most so many times their range.
+# The axis extends beyond the effects by at most this many times their range.
 _CLIP = 3.0
-# Where effects are much larger, the axis is linear up to so many points.
+# Where effects are much larger, the axis is linear up to this many points.
 _LINEAR = 5.0
 
 

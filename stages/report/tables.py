@@ -120,11 +120,13 @@ def summary(ledger: Ledger) -> str:
     counts = Counter(entry.verdict for entry in ledger.entries)
     verdicts = ", ".join(f"{number} {verdict}" for verdict, number in sorted(counts.items()))
     decided = [e for e in ledger.entries if e.verdict in ("confirmed", "contradicted")]
-    kept = sum(entry.p_holm is not None and entry.p_holm < LEVEL for entry in decided)
+    still_decided = sum(entry.p_holm is not None and entry.p_holm < LEVEL for entry in decided)
     claims = len({entry.claim.key for entry in ledger.entries})
     text = f"{claims} claims: {verdicts}."
     if decided:
-        text += f" Corrected for all tests (Holm), {kept} of {len(decided)} remain decided."
+        text += (
+            f" Corrected for all tests (Holm), {still_decided} of {len(decided)} remain decided."
+        )
     return text
 
 

@@ -225,7 +225,10 @@ def _draw_small(axes: Axes, rows: Sequence[Reproduction]) -> None:
     axes.tick_params(axis="y", length=0, labelleft=False)
     axes.xaxis.grid(color=RULE, linewidth=0.5)
     axes.set_xlabel(f"top-5 error, percent; {_BARS}", color=MUTED)
-    title = f"Small-scale runs (not ImageNet figures): {m.profile}, {short(m.dataset, 40)}, "
+    benchmark = rows[0].benchmark
+    name = benchmark.words if benchmark and benchmark is not IMAGENET else "ImageNet"
+    runs = f"Small-scale runs (not {name} figures)" if rows[0].not_comparable else name
+    title = f"{runs}: {m.profile}, {short(m.dataset, 40)}, "
     heading(axes, 0.36, f"{title}{m.num_classes:,} classes", weight="bold", color=SMALL)
     chance = METRICS[TOP5].chance(m.num_classes) or 0.0
     axes.axvline(chance, color=MUTED, linewidth=1, dashes=(2, 2))
@@ -258,7 +261,8 @@ def _small_panels(reproduced: Sequence[Reproduction]) -> list[list[Reproduction]
     for reproduction in reproduced:
         if reproduction.estimate(TOP5) and not _beside_the_record(reproduction):
             m = reproduction.any
-            panels[m.profile, m.dataset, m.dataset_digest, m.num_classes].append(reproduction)
+            scale = m.profile, m.benchmark, bool(reproduction.not_comparable)
+            panels[*scale, m.dataset, m.dataset_digest, m.num_classes].append(reproduction)
     return list(panels.values())
 
 

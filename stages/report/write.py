@@ -130,7 +130,7 @@ class _Claims:
     forest: Markup | None
 
 
-def collate(
+def write_report(
     measurements: Sequence[Measurement],
     published: Sequence[PublishedResult],
     out: Path,
@@ -214,7 +214,7 @@ def _published_rows(row: PublishedResult) -> Iterator[dict[str, Any]]:
         "model": row.model,
         "team": row.team,
         "extra_data": "yes" if row.extra_data else "no",
-        "num_classes": 1000,
+        "num_classes": IMAGENET.classes,
         "source": row.source,
         "status": row.status,
     }
@@ -317,6 +317,7 @@ def _page(
     return environment.get_template("report.html.jinja").render(
         palette=PALETTE,
         roles=_ROLES,
+        imagenet=IMAGENET.name,
         picture=_inline(svg),
         reproduced=reproduced,
         measured=measured,

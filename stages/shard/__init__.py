@@ -1,8 +1,8 @@
 """shard: from images as people hold them to WebDataset tars with a manifest.
 
 `plan` decides which sample goes where, `quality` what becomes of each file and `boxes` of each box, `write`
-makes one shard, `statistics` looks at the pixels, and `stage` is the whole. `verify` looks afterwards whether
-all is still so, with `annotations` for labels, objects and captions.
+makes one shard, and `statistics` looks at the pixels. `stage` runs them all. `verify` checks a finished data
+set, with `annotations` for labels, objects and captions.
 """
 
 from stages.shard.plan import SHARD_BYTES

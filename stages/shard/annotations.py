@@ -17,7 +17,7 @@ from stages.shard.boxes import EMPTY, OUTSIDE, noted
 from stages.shard.finding import MAKE_AGAIN, Finding
 
 _MANIFEST = "manifest.parquet"
-_WORDS = {EMPTY: "a box of no area", OUTSIDE: "a box that sticks out of it"}
+_WORDS = {EMPTY: "an empty box", OUTSIDE: "a box that extends beyond the image"}
 
 
 def check_annotations(
@@ -28,7 +28,7 @@ def check_annotations(
     Args:
         info: of the data set.
         manifest: in the columns of today's schema.
-        note: called with a sentence about what is odd and may stay.
+        note: called with a sentence about what is odd but no fault.
     """
     yield from _labels(info, manifest)
     yield from _objects(info, manifest, note)
@@ -49,13 +49,13 @@ def _labels(info: DatasetInfo, manifest: pa.Table) -> Iterator[Finding]:
     if info.labelled and without:
         yield Finding(
             _MANIFEST,
-            f"gives {without:,} samples no label, and dataset.json says that each has one",
+            f"has {without:,} samples without a label, but dataset.json says that every sample has one",
             MAKE_AGAIN,
         )
     if not info.labelled and without < len(manifest):
         yield Finding(
             _MANIFEST,
-            f"gives {len(manifest) - without:,} samples a label, and dataset.json says that none has one",
+            f"has {len(manifest) - without:,} samples with a label, but dataset.json says that none has one",
             MAKE_AGAIN,
         )
 
@@ -78,7 +78,7 @@ def _objects(
         if info.schema_version == SCHEMA_VERSION and oddities != {EMPTY, OUTSIDE} & set(
             row["flags"]
         ):
-            wrong = wrong | {"other odd boxes than are noted in their flags"}
+            wrong = wrong | {"flags that do not match their odd boxes"}
         faults.update(wrong)
         odd.update(oddities)
         for name in (*wrong, *oddities):
@@ -95,13 +95,13 @@ def _judge(row: dict[str, Any], classes: int) -> tuple[set[str], set[str]]:
     """What is wrong with a sample's objects, and what is odd about its boxes."""
     wrong: set[str] = set()
     boxes = []
-    for found in row["objects"]:
-        if found is None or found["difficult"] is None:
-            wrong.add("objects that are not whole")
+    for item in row["objects"]:
+        if item is None or item["difficult"] is None:
+            wrong.add("incomplete objects")
             continue
-        if found["label"] is None or not 0 <= found["label"] < classes:
-            wrong.add("objects of no class of the data set")
-        corners = [found[corner] for corner in CORNERS]
+        if item["label"] is None or not 0 <= item["label"] < classes:
+            wrong.add("objects whose class is not in the data set")
+        corners = [item[corner] for corner in CORNERS]
         if any(corner is None or not math.isfinite(corner) for corner in corners):
             wrong.add("boxes whose corners are not numbers")
         else:

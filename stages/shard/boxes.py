@@ -3,7 +3,7 @@
 | box                                                           | noted       |
 | ------------------------------------------------------------- | ----------- |
 | its last column or row is the first or before it              | box-empty   |
-| it sticks out of its image by more than a pixel               | box-outside |
+| it extends beyond its image by more than a pixel              | box-outside |
 
 Odd boxes are kept as they were annotated: whoever trains on boxes decides what to do with them. One
 pixel is tolerated because annotators did not agree

@@ -1,9 +1,9 @@
-"""Images that can only be had in long stretches, laid out beside the shards before they are shuffled.
+"""Images that can only be had in long stretches, copied beside the shards before they are shuffled.
 
 A row group is the least that Parquet gives. Shards are drawn from the whole source, so each would read
 nearly every row group for an image or two: a hundred times the source. Here every row group is read once,
-and its images are written as they are, to be found again by their places. It takes the source's room once
-more until the data set is finished.
+and its images are written as they are, to be found again by their places. It takes as much space as the
+source once more until the data set is finished.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from stages.storage import Folder
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
-    """An image that was laid out: read from there, and named after its source."""
+    """An image that was copied: read from the copy, and named after its source."""
 
     source: Location
     copy: Span
@@ -50,7 +50,7 @@ class _Task:
 
 
 def spooled_bytes(tasks: Sequence[ShardTask]) -> int:
-    """About how much room `spool` takes."""
+    """About how much space `spool` takes."""
     return sum(row.size for row in _rows(tasks))
 
 
@@ -60,13 +60,13 @@ def spool(
     pmap: ParallelMap,
     progress: Callable[[int, int], None],
 ) -> list[ShardTask]:
-    """Lay out what the tasks would read row group by row group.
+    """Copy what the tasks would read row group by row group.
 
     Args:
         folder: of the data set that is being made; what is there from an earlier run is used.
         tasks: of the shards.
         pmap: does the reading.
-        progress: called with how many images are done, and of how many.
+        progress: called with how many images are done, and how many there are.
 
     Returns:
         The same tasks, with the places of the copies.
@@ -77,12 +77,12 @@ def spool(
     files: dict[tuple[Folder, str], list[ParquetRow]] = defaultdict(list)
     for row in _rows(tasks):
         files[row.folder, row.file].append(row)
-    layouts = {f"{WORK}/spool/{_digest(rows)}": tuple(rows) for rows in files.values()}
+    rows_of = {f"{WORK}/spool/{_digest(rows)}": tuple(rows) for rows in files.values()}
     copies: dict[ParquetRow, Spooled] = {}
-    for name, ends in pmap(_lay_out, [_Task(folder, *layout) for layout in layouts.items()]):
-        for row, start, end in zip(layouts[name], [0, *ends], ends, strict=False):
+    for name, ends in pmap(_copy, [_Task(folder, *item) for item in rows_of.items()]):
+        for row, start, end in zip(rows_of[name], [0, *ends], ends, strict=False):
             copies[row] = Spooled(row, Span(folder, f"{name}.bin", start, end - start))
-        progress(len(copies), sum(map(len, layouts.values())))
+        progress(len(copies), sum(map(len, rows_of.values())))
 
     def moved(sample: PlannedSample) -> PlannedSample:
         location = sample.image.location
@@ -107,7 +107,7 @@ def _digest(rows: Sequence[ParquetRow]) -> str:
     return hashlib.sha256("\n".join(row.origin("") for row in rows).encode()).hexdigest()[:16]
 
 
-def _lay_out(task: _Task) -> tuple[str, list[int]]:
+def _copy(task: _Task) -> tuple[str, list[int]]:
     """Copy one file's images; returns the task's name and where each image ends. Runs in a worker."""
     index = f"{task.name}.npy"
     if not task.folder.exists(index):

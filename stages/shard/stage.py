@@ -2,7 +2,7 @@
 
 While it runs the folder holds whole shards under their final names and, in ``_work``, what is known of
 each. A shard counts as finished once its rows are there. So a run that was killed, or found the disk
-full, goes on with the missing shards, and the outcome has the same bytes as if nothing had happened.
+full, resumes with the missing shards, and the outcome has the same bytes as if nothing had happened.
 """
 
 import contextlib
@@ -54,7 +54,7 @@ TIMM_SPLITS = {"train": "train", "val": "validation"}
 _PLAN = f"{WORK}/plan"
 _SEALED = "_dataset.json"
 
-Progress = Callable[[str, int, int], None]  # (what, done, of)
+Progress = Callable[[str, int, int], None]  # (what, done, total)
 
 
 def shard(
@@ -66,9 +66,9 @@ def shard(
     resize: Resize | None = None,
     check_pixels: bool = False,
     pmap: ParallelMap = alone,
-    progress: Progress = lambda what, done, of: None,
+    progress: Progress = lambda what, done, total: None,
 ) -> DatasetInfo:
-    """Write a source as a data set folder, or go on with one that was begun.
+    """Write a source as a data set folder, or resume an unfinished one.
 
     Called for a finished folder it rebuilds the shards that are missing from it or were cut short, and no
     others.
@@ -81,13 +81,14 @@ def shard(
         resize: re-encode to a smaller size; by default the original bytes are kept.
         check_pixels: decode every image, and refuse what does not decode.
         pmap: writes the shards.
-        progress: called now and then with what is being done, how many images are done, and of how many.
+        progress: called from time to time with what is being done, how many images are done, and how many
+            there are.
 
     Returns:
         What ``dataset.json`` then says.
 
     Raises:
-        PipelineError: no room, something else in the folder, more refused files than `MOST_REFUSED` and
+        PipelineError: no space, something else in the folder, more refused files than `MOST_REFUSED` and
             `MOST_REFUSED_SHARE`, or storage that fails. What is finished stays for the next try.
     """
     folder = open_folder(destination)
@@ -103,7 +104,7 @@ def shard(
         _repair(folder, identity, tasks, pmap, progress)
         return read_info(folder)
     if resize is None:  # else nobody knows how small the images become
-        _check_room(folder, _missing(folder, tasks))
+        _check_space(folder, _missing(folder, tasks))
     _begin(folder, identity, lambda: fingerprint(shards, resize, check_pixels, schema_version=2))
     with _alone_in(folder):
         _write_missing(source, folder, tasks, pmap, progress)
@@ -167,8 +168,8 @@ def _write_missing(
 ) -> None:
     missing = _missing(folder, tasks)
     if missing:
-        laid_out = spool(folder, tasks, pmap, functools.partial(progress, "images laid out"))
-        missing = _missing(folder, laid_out)
+        copied = spool(folder, tasks, pmap, functools.partial(progress, "images copied"))
+        missing = _missing(folder, copied)
     total = len(source.images)
     done = total - sum(len(task.shard.samples) for task in missing)
     refused = sum(len(_refused(read_rows(folder, item)[0])) for item in _finished(folder, tasks))
@@ -194,7 +195,7 @@ def _missing(folder: Folder, tasks: Sequence[ShardTask]) -> list[ShardTask]:
     return [task for task in tasks if rows_name(task.shard) not in rows]
 
 
-def _check_room(folder: Folder, missing: Sequence[ShardTask]) -> None:
+def _check_space(folder: Folder, missing: Sequence[ShardTask]) -> None:
     if folder.path is None:
         return
     # A tar pads a member to 512 bytes and gives it and its label a header each.
@@ -204,9 +205,9 @@ def _check_room(folder: Folder, missing: Sequence[ShardTask]) -> None:
     free = shutil.disk_usage(standing).free
     if free < needed:
         raise PipelineError(
-            f"{folder} needs {needed / 2**30:.1f} GiB more for its shards and its disk has "
-            f"{free / 2**30:.1f} GiB",
-            "free some room, or name a folder on a larger disk",
+            f"{folder} needs {needed / 2**30:.1f} GiB more for its shards, but its disk has "
+            f"{free / 2**30:.1f} GiB free",
+            "free some space, or name a folder on a larger disk",
         )
 
 
@@ -232,7 +233,7 @@ def _describe(
     pmap: ParallelMap,
     progress: Progress,
 ) -> DatasetInfo:
-    """Write everything beside the shards except ``dataset.json``, and return what that will say."""
+    """Write everything except the shards and `dataset.json`, and return the latter's content."""
     parts = [read_rows(folder, task.shard) for task in tasks]
     files = tuple(file for _, file in parts)
     rows = pa.concat_tables(table for table, _ in parts)
@@ -240,7 +241,7 @@ def _describe(
     manifest, refused = used.select(MANIFEST_SCHEMA.names), _refused(rows)
     folder.write_atomic("rejects.parquet", _parquet(refused))
     statistics, mean_image = pixel_statistics(
-        folder, manifest, pmap, lambda done, of: progress("pixel statistics", done, of)
+        folder, manifest, pmap, lambda done, total: progress("pixel statistics", done, total)
     )
     splits = Counter(manifest["split"].to_pylist())
     fates = Counter(manifest["fate"].to_pylist())
@@ -301,7 +302,7 @@ def content_digest(manifest: pa.Table) -> str:
 def _annotations(rows: pa.Table) -> Iterator[str]:
     for row in rows.select(["objects", "captions"]).to_pylist():
         # A damaged manifest may lack them, and is to have another digest rather than none.
-        objects = [list(found.values()) for found in row["objects"] or () if found is not None]
+        objects = [list(item.values()) for item in row["objects"] or () if item is not None]
         yield json.dumps([objects, row["captions"]])
 
 
@@ -315,12 +316,12 @@ def timm_info(name: str, files: Sequence[ShardFile]) -> bytes:
     """``_info.json``, from which timm's WebDataset reader knows splits and sizes."""
     splits = {}
     for split, theirs in TIMM_SPLITS.items():
-        own = [file for file in files if file.name.startswith(f"{split}-")]
+        shards = [file for file in files if file.name.startswith(f"{split}-")]
         splits[theirs] = {
             "name": theirs,
-            "num_samples": sum(file.samples for file in own),
-            "filenames": [file.name for file in own],
-            "shard_lengths": [file.samples for file in own],
+            "num_samples": sum(file.samples for file in shards),
+            "filenames": [file.name for file in shards],
+            "shard_lengths": [file.samples for file in shards],
         }
     return (json.dumps({"name": name, "splits": splits}, indent=1) + "\n").encode()
 
@@ -357,12 +358,12 @@ def _repair(
     whole = {file.name for file in info.shards if present.get(file.name) == file.bytes}
     missing = [task for task in tasks if task.shard.name not in whole]
     with _alone_in(folder):
-        missing = spool(folder, missing, pmap, functools.partial(progress, "images laid out"))
+        missing = spool(folder, missing, pmap, functools.partial(progress, "images copied"))
         for done, (written, _) in enumerate(pmap(write_shard, missing), 1):
             if written not in info.shards:
                 folder.remove(written.name)
                 raise PipelineError(
-                    f"{written.name} does not come out as it was: the source's files have changed",
+                    f"{written.name} cannot be rebuilt identically: the source's files have changed",
                     f"delete {folder} and run the same command, which rebuilds it",
                 )
             progress("missing shards", done, len(missing))

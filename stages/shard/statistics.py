@@ -23,7 +23,7 @@ from stages.storage import Folder
 # the mean of a pixel within about 0.7 grey levels.
 SAMPLE = 10_000
 MEAN_IMAGE_SIDE = 256
-_IMAGES_A_TASK = 500
+_IMAGES_PER_TASK = 500
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class _Task:
     folder: Folder
     spans: pa.Table  # key, shard, offset, size
     side: int
-    result: str  # file that the sums are kept in, for a run that goes on
+    result: str  # file that the sums are kept in, for a run that is resumed
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def pixel_statistics(
         folder: with the shards.
         manifest: all rows.
         pmap: does the work.
-        progress: called with how many images are done, and of how many.
+        progress: called with how many images are done, and how many there are.
 
     Returns:
         The statistics, and the mean image (3, side, side); side is 256 or, where that is smaller, the
@@ -69,8 +69,8 @@ def pixel_statistics(
     side = min(MEAN_IMAGE_SIDE, int(np.median(short_sides)))
     spans = train.select(["key", "shard", "offset", "size"])
     tasks = [
-        _Task(folder, spans.slice(start, _IMAGES_A_TASK), side, f"{WORK}/sums-{start:06d}.npz")
-        for start in range(0, len(spans), _IMAGES_A_TASK)
+        _Task(folder, spans.slice(start, _IMAGES_PER_TASK), side, f"{WORK}/sums-{start:06d}.npz")
+        for start in range(0, len(spans), _IMAGES_PER_TASK)
     ]
     images = 0
     pixels = np.zeros((3, side, side), np.int64)
@@ -94,15 +94,15 @@ def pixel_statistics(
 
 
 def _sum(task: _Task) -> _Sums:
-    """Sums over some images, or what an earlier run kept. Runs in a worker."""
+    """Sums over some images, or what an earlier run saved. Runs in a worker."""
     if not task.folder.exists(task.result):
         sums = _add_up(task)
         packed = io.BytesIO()
         np.savez(packed, pixels=sums.pixels, products=sums.products)
         task.folder.write_atomic(task.result, packed.getvalue())
         return sums
-    kept = np.load(io.BytesIO(task.folder.read(task.result)), allow_pickle=False)
-    return _Sums(len(task.spans), kept["pixels"], kept["products"])
+    saved = np.load(io.BytesIO(task.folder.read(task.result)), allow_pickle=False)
+    return _Sums(len(task.spans), saved["pixels"], saved["products"])
 
 
 def _add_up(task: _Task) -> _Sums:

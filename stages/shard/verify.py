@@ -27,6 +27,7 @@ from stages.dataset import (
     upgraded,
 )
 from stages.errors import PipelineError
+from stages.metrics import IMAGENET
 from stages.parallel import ParallelMap, alone
 from stages.shard.annotations import check_annotations
 from stages.shard.finding import MAKE_AGAIN, MAKE_SHARD, Finding
@@ -38,7 +39,6 @@ from stages.storage import Folder, open_folder
 
 # Over the lines "synset" of the 1000 classes in the order of the synsets: the one order in which a label
 # means what it means to everybody else. Most forms know nothing else of a class.
-ILSVRC_CLASSES = 1000
 ILSVRC_SYNSETS_SHA256 = "70002b0ff5de60a3a17a82dbfcff291931f96225ddf941ad2e182fc39e183d15"
 # Over the lines "synset ILSVRC2012_ID" in the same order, from the devkit's meta.mat.
 ILSVRC_NUMBERS_SHA256 = "40d439448babe9afbc2292eabc7bfff3e356bc506ac4ddccbac1e8ededf12c72"
@@ -53,7 +53,7 @@ def verify(
     *,
     decode: bool = True,
     pmap: ParallelMap = alone,
-    progress: Callable[[str, int, int], None] = lambda what, done, of: None,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
     note: Callable[[str], None] = lambda text: None,
 ) -> list[Finding]:
     """Check a data set against its own description.
@@ -62,11 +62,12 @@ def verify(
         root: path or URL of the folder.
         decode: decode every image.
         pmap: checks the shards.
-        progress: called now and then with what is being done, how many images are done, and of how many.
-        note: called with a sentence about what is odd and may stay.
+        progress: called from time to time with what is being done, how many images are done, and how many
+            there are.
+        note: called with a sentence about what is odd but no fault.
 
     Returns:
-        What is wrong, in no particular order of weight; empty where all is well.
+        What is wrong, in no particular order; empty where all is well.
 
     Raises:
         PipelineError: there is no finished data set, or its ``dataset.json`` cannot be read.
@@ -99,8 +100,8 @@ def verify(
         if file.name in present
     ]
     done = 0
-    for samples, found in pmap(_check_shard, tasks):
-        findings += found
+    for samples, shard_findings in pmap(_check_shard, tasks):
+        findings += shard_findings
         done += samples
         progress("images checked", done, len(manifest))
     return findings
@@ -125,22 +126,22 @@ def _classes(info: DatasetInfo) -> Iterator[Finding]:
         )
     numbers = [item.ilsvrc_id for item in info.classes if item.ilsvrc_id is not None]
     digest = _digest(f"{item.synset} {item.ilsvrc_id}" for item in info.classes)
-    if len(set(numbers)) < len(numbers) or not set(numbers) <= set(range(1, ILSVRC_CLASSES + 1)):
+    if len(set(numbers)) < len(numbers) or not set(numbers) <= set(range(1, IMAGENET.classes + 1)):
         yield Finding("dataset.json", "its ILSVRC2012_IDs are not those of a devkit", MAKE_AGAIN)
-    elif len(numbers) == ILSVRC_CLASSES and digest != ILSVRC_NUMBERS_SHA256:
+    elif len(numbers) == IMAGENET.classes and digest != ILSVRC_NUMBERS_SHA256:
         yield Finding(
             "dataset.json",
-            "its 1000 classes are not ILSVRC-2012's, or not with the devkit's numbers: labels mean "
-            "something else than elsewhere",
+            "its 1000 classes are not ILSVRC-2012's, or are numbered differently from the devkit: its labels "
+            "are not comparable with anyone else's",
             "put the official devkit beside the archives, and make the data set again",
         )
     if info.source.endswith(UNCHECKED):
         yield Finding(
             "dataset.json",
-            "its labels are numbers of the source whose order nothing confirms: they may mean something "
-            "else than elsewhere",
-            "make it again from files whose names hold their synset (n01440764_10026.JPEG) or from a "
-            "folder a class; where the order is known to be right it may be used",
+            "its labels are the source's own numbers, whose order nothing confirms: they may not be "
+            "comparable with anyone else's",
+            "make it again from files whose names hold their synset (n01440764_10026.JPEG) or from one "
+            "folder per class; if the order is known to be right, it can be used as it is",
         )
 
 
@@ -180,7 +181,7 @@ def _table(folder: Folder, name: str, schema: pa.Schema) -> pa.Table:
     except pa.ArrowException as error:
         raise PipelineError(f"cannot be read: {error}", MAKE_AGAIN) from error
     if table.schema != schema:
-        raise PipelineError("has other columns than a data set's", MAKE_AGAIN)
+        raise PipelineError("has different columns from a data set's", MAKE_AGAIN)
     return table
 
 
@@ -211,13 +212,13 @@ def _counts(info: DatasetInfo, manifest: pa.Table, rejects: pa.Table) -> Iterato
         if counted[split] != count:
             yield Finding(
                 "manifest.parquet",
-                f"has {counted[split]:,} {split} images and dataset.json says {count:,}",
+                f"has {counted[split]:,} {split} images, but dataset.json says {count:,}",
                 MAKE_AGAIN,
             )
     if len(rejects) != info.fates["refused"]:
         yield Finding(
             "rejects.parquet",
-            f"lists {len(rejects):,} files and dataset.json says {info.fates['refused']:,}",
+            f"lists {len(rejects):,} files, but dataset.json says {info.fates['refused']:,}",
             MAKE_AGAIN,
         )
     if not info.labelled:
@@ -236,14 +237,14 @@ def _counts(info: DatasetInfo, manifest: pa.Table, rejects: pa.Table) -> Iterato
     each += Counter(zip(rejects["split"].to_pylist(), rejects["label"].to_pylist(), strict=True))
     wrong = [
         label
-        for label in range(ILSVRC_CLASSES)
+        for label in range(IMAGENET.classes)
         if each["train", label] not in ILSVRC_TRAIN_EACH or each["val", label] != ILSVRC_VAL_EACH
     ]
     if wrong:
         label = wrong[0]
         yield Finding(
             "manifest.parquet",
-            f"{len(wrong):,} classes have other numbers of images than ILSVRC-2012's "
+            f"{len(wrong):,} classes have a different number of images than in ILSVRC-2012 "
             f"({ILSVRC_TRAIN_EACH[0]} to {ILSVRC_TRAIN_EACH[-1]:,} training and {ILSVRC_VAL_EACH} "
             f"validation images), first class {label} ({info.classes[label].synset}) with "
             f"{each['train', label]:,} and {each['val', label]:,}",
@@ -272,7 +273,7 @@ def _check_shard(task: _Task) -> tuple[int, list[Finding]]:
         first = f", first {strangers[0]}" if strangers else ""
         problem = (
             f"holds {file.samples:,} samples, of which manifest.parquet describes "
-            f"{len(rows) - len(strangers):,} rightly{first}"
+            f"{len(rows) - len(strangers):,} correctly{first}"
         )
         return len(rows), [Finding("manifest.parquet", f"{file.name} {problem}", MAKE_AGAIN)]
     if not task.decode:
@@ -304,7 +305,9 @@ def _damage(task: _Task, data: bytes, rows: Sequence[dict[str, Any]]) -> str | N
         != row["sha256"]
     ]
     length = f"{len(data):,} bytes long instead of {task.file.bytes:,}"
-    what = "has other bytes than were written" if len(data) == task.file.bytes else f"is {length}"
+    what = (
+        "has different content than was written" if len(data) == task.file.bytes else f"is {length}"
+    )
     if not spoilt:
         return f"{what}, all outside its images"
     return f"{what}: {len(spoilt):,} of {len(rows):,} images are damaged or lost, first {spoilt[0]}"

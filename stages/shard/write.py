@@ -118,7 +118,7 @@ class _Tar:
             yield part
 
     def _parts(self) -> Iterator[bytes]:
-        for place, sample in enumerate(self._task.shard.samples):
+        for index, sample in enumerate(self._task.shard.samples):
             data = sample.image.read()
             try:
                 stored = prepare(
@@ -126,7 +126,7 @@ class _Tar:
                     sample.image.name,
                     self._task.resize,
                     check_pixels=self._task.check_pixels,
-                    measure=place % MEASURED_EVERY == 0,
+                    measure=index % MEASURED_EVERY == 0,
                 )
             except RefusedError as refused:
                 self._add_row(sample, _refusal(data, str(refused)))
@@ -168,12 +168,12 @@ def _sample(data: bytes, stored: Stored, offset: int) -> dict[str, Any]:
 
 def _annotated(sample: PlannedSample, stored: Stored, labels: Mapping[str, int]) -> dict[str, Any]:
     """What is known of the image; `stages.sources` has counted the objects of other classes."""
-    objects = [found for found in sample.image.objects if found.synset in labels]
-    boxes = [scaled(found.box, *stored.scale) for found in objects]
+    objects = [item for item in sample.image.objects if item.synset in labels]
+    boxes = [scaled(item.box, *stored.scale) for item in objects]
     return {
         "objects": [
-            {"label": labels[found.synset], **asdict(box), "difficult": found.difficult}
-            for found, box in zip(objects, boxes, strict=True)
+            {"label": labels[item.synset], **asdict(box), "difficult": item.difficult}
+            for item, box in zip(objects, boxes, strict=True)
         ],
         "captions": sample.image.captions,
         "flags": sorted({*stored.flags, *noted(boxes, stored.width, stored.height)}),

@@ -81,22 +81,22 @@ def open_source(root: Path | str) -> Source:
 
 
 def check_source(root: Path | str, *, labelled: bool = True) -> None:
-    """Look whether a folder is a data set or a source by the names in it, reading no image.
+    """Check whether a folder is a data set or a source by the names in it, reading no image.
 
     Args:
         root: as for `open_source`.
-        labelled: whether its images must have a class each, without which nothing can be classified.
+        labelled: whether its images must have a class each, which a classifier needs.
 
     Raises:
-        PipelineError: it is neither, or its images have no class; the message says what is missing.
+        PipelineError: it is neither, or its images have no class labels; the message says what is missing.
     """
     folder = _open(root)
     layout = _recognise(folder)
     if labelled and not layout.labelled(folder):
         raise PipelineError(
-            f"{open_folder(root)} is {layout.form}, and its images have no class of their own, only "
-            "objects or captions, so that there is nothing to classify them by",
-            "give images that have a class each, such as ILSVRC's or a folder a class",
+            f"{open_folder(root)} is {layout.form}, and its images have no class labels, only objects or "
+            "captions, so a classifier cannot be trained or tested on them",
+            "give images that have a class each, such as ILSVRC's or one folder per class",
         )
 
 
@@ -138,17 +138,17 @@ def _recognise(folder: Folder) -> Layout:
         raise PipelineError(
             f"{folder} is a file, not a folder or a .tar", "give the folder that holds it"
         )
-    layout = next((layout for layout in LAYOUTS if layout.found(folder)), None)
+    layout = next((layout for layout in LAYOUTS if layout.matches(folder)), None)
     if layout is None:
         inside = ", ".join(folder.children()[:5]) or "nothing"
         raise PipelineError(
-            f"{folder} holds no images in a form that is known, but {inside}", _KNOWN
+            f"{folder} contains no data set in a known layout (found: {inside})", _KNOWN
         )
     # These are recognised by their folders alone, which may stand beside those of another set.
     by_folders = (voc.LAYOUT, coco.LAYOUT, folders.LAYOUT)
     if layout in by_folders:
         for other in by_folders:
-            if other is not layout and other.found(folder):
+            if other is not layout and other.matches(folder):
                 raise PipelineError(
                     f"{folder} looks like {layout.form} and like {other.form}",
                     "give a folder that holds one of them",

@@ -24,7 +24,7 @@ Objects = tuple[SourceObject, ...]
 
 
 def objects_in_archive(folder: Folder, name: str) -> dict[str, Objects]:
-    """The objects of one of ILSVRC's ``bbox`` archives, a gzipped tar of an XML file an image.
+    """The objects of one of ILSVRC's ``bbox`` archives, a gzipped tar of one XML file per image.
 
     Returns:
         Them, by the name of their image without its suffix.
@@ -54,14 +54,16 @@ def _members(folder: Folder, name: str) -> Iterator[tuple[str, Objects]]:
         ) from error
 
 
-def parse_objects(xml: bytes, where: str, *, place: Callable[[float], float] = round) -> Objects:
+def parse_objects(
+    xml: bytes, where: str, *, to_manifest: Callable[[float], float] = round
+) -> Objects:
     """The objects of one annotation in PASCAL VOC's form, which is ILSVRC's too.
 
     Args:
         xml: the file.
         where: for the error's text.
-        place: what a corner means in the manifest's convention. ILSVRC's are whole pixels in it, as far
-            as they are not fractions by accident; PASCAL counts from 1.
+        to_manifest: what a corner means in the manifest's convention. ILSVRC's are whole pixels in it, as
+            far as they are not fractions by accident; PASCAL counts from 1.
 
     Returns:
         All of them; the synset is empty where the annotation leaves the object's name out.
@@ -75,23 +77,23 @@ def parse_objects(xml: bytes, where: str, *, place: Callable[[float], float] = r
             raise ValueError("it declares a document type, or is not UTF-8")
         return tuple(
             SourceObject(
-                (found.findtext("name") or "").strip(),
-                make_box([box.findtext(corner, "") for corner in CORNERS], place),
-                _flag(found.findtext("difficult") or "0"),
+                (item.findtext("name") or "").strip(),
+                make_box([box.findtext(corner, "") for corner in CORNERS], to_manifest),
+                _flag(item.findtext("difficult") or "0"),
             )
-            for found in ElementTree.fromstring(xml).iterfind("object")
-            for box in found.iterfind("bndbox")
+            for item in ElementTree.fromstring(xml).iterfind("object")
+            for box in item.iterfind("bndbox")
         )
     except (ElementTree.ParseError, ValueError) as error:
         raise PipelineError(f"{where} is not an annotation: {error}", FETCH_AGAIN) from error
 
 
-def make_box(corners: Iterable[Any], place: Callable[[float], float] = round) -> Box:
+def make_box(corners: Iterable[Any], to_manifest: Callable[[float], float] = round) -> Box:
     """A box in the manifest's convention from four numbers, given as such or as text.
 
     Args:
         corners: xmin, ymin, xmax, ymax.
-        place: what one of them means in that convention.
+        to_manifest: what one of them means in that convention.
 
     Raises:
         ValueError: one is not a number, or too large for a place in an image.
@@ -100,7 +102,7 @@ def make_box(corners: Iterable[Any], place: Callable[[float], float] = round) ->
     for number in numbers:
         if not (math.isfinite(number) and abs(number) < _LARGEST_NUMBER):
             raise ValueError(f"a box has the corner {number}")
-    return Box(*map(place, numbers))
+    return Box(*map(to_manifest, numbers))
 
 
 def _flag(text: str) -> bool:
@@ -111,9 +113,9 @@ def _flag(text: str) -> bool:
 
 def of_class(objects: Objects, synset: str) -> Objects:
     """The same objects; those whose annotation leaves the name out are of their image's class."""
-    if all(found.synset for found in objects):
+    if all(item.synset for item in objects):
         return objects
-    return tuple(found if found.synset else replace(found, synset=synset) for found in objects)
+    return tuple(item if item.synset else replace(item, synset=synset) for item in objects)
 
 
 def captions_beside(folder: Folder) -> dict[str, tuple[str, ...]]:
@@ -132,18 +134,18 @@ def captions_beside(folder: Folder) -> dict[str, tuple[str, ...]]:
     except (ValueError, RecursionError) as error:
         raise PipelineError(
             f"{folder}/{CAPTIONS} cannot be read: {error}",
-            "it needs a list of sentences for each image file's name; or take it away",
+            "it needs a list of sentences for each image file's name; or remove it",
         ) from error
 
 
-def sentences(found: Any) -> tuple[str, ...]:
+def sentences(texts: Any) -> tuple[str, ...]:
     """Captions as they were written; empty ones say nothing and are left out.
 
     Raises:
         ValueError: they are not a list of texts that can be stored.
     """
-    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
-        raise ValueError(f"captions are not a list of texts but {str(found)[:40]!r}")
-    for text in found:
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"captions are not a list of texts but {str(texts)[:40]!r}")
+    for text in texts:
         text.encode()  # half a surrogate pair is text to JSON, and to nobody else
-    return tuple(text for text in found if text.strip())
+    return tuple(text for text in texts if text.strip())

@@ -1,8 +1,8 @@
 """The official archives of ILSVRC-2012, as they were downloaded.
 
-The train archive is a tar of one tar a synset; an image in it is an absolute span of the outer file, so
-nested tars are read in place and nothing is unpacked. Objects are taken from the ``bbox`` archives and
-captions from ``captions.json`` (which the embedded images have) where they lie beside the images.
+The train archive is a tar that holds one tar per synset; an image in it is an absolute span of the outer
+file, so nested tars are read in place and nothing is unpacked. Objects are taken from the ``bbox`` archives
+and captions from ``captions.json`` (which the embedded images have) where they lie beside the images.
 """
 
 import re
@@ -39,7 +39,7 @@ _GIVE = (
 )
 
 
-def _found(folder: Folder) -> bool:
+def _matches(folder: Folder) -> bool:
     # Both win over what was unpacked beside them, and one left over does not hide that.
     archives, present = {TRAIN_ARCHIVE, VAL_ARCHIVE}, set(folder.children())
     return archives <= present or (bool(archives & present) and "train/" not in present)
@@ -93,7 +93,7 @@ def _train_images(folder: Folder, annotated: _Annotated) -> Iterator[SourceImage
             match = _SYNSET_ARCHIVE.fullmatch(synset_tar.name)
             if match is None:
                 raise PipelineError(
-                    f"{where} holds {synset_tar.name!r} where a tar a synset (nXXXXXXXX.tar) belongs",
+                    f"{where} holds {synset_tar.name!r} instead of one tar per synset (nXXXXXXXX.tar)",
                     _GIVE,
                 )
             with open_inner(outer, synset_tar, where) as inner:
@@ -124,7 +124,7 @@ def _val_images(
         if ilsvrc_id not in by_id:
             raise PipelineError(
                 f"the ground truth names class {ilsvrc_id}, which the class list lacks",
-                "the class list and the ground truth must be of one set",
+                "the class list and the ground truth must belong to the same data set",
             )
         location = Span(folder, VAL_ARCHIVE, member.offset_data, member.size)
         yield annotated.image("val", by_id[ilsvrc_id].synset, member.name, location)
@@ -133,7 +133,7 @@ def _val_images(
 def _ground_truth(folder: Folder, members: list[tarfile.TarInfo]) -> list[int]:
     """The ILSVRC2012_ID of each validation image.
 
-    A list of its own has a line an image, in the order of the names; the devkit's has a line for each
+    A list of its own has one line per image, in the order of the names; the devkit's has one for each
     of the 50,000 official numbers, of which a subset's names pick theirs.
     """
     if folder.exists(GROUND_TRUTH):
@@ -143,7 +143,7 @@ def _ground_truth(folder: Folder, members: list[tarfile.TarInfo]) -> list[int]:
     try:
         truth = [int(line) for line in text.split()]
     except ValueError as error:
-        raise PipelineError(f"{where} is not one number a line: {error}", FETCH_AGAIN) from error
+        raise PipelineError(f"{where} is not one number per line: {error}", FETCH_AGAIN) from error
     if len(truth) == len(members):
         return truth
     numbers = [int(member.name[-13:-5]) for member in members]
@@ -151,8 +151,8 @@ def _ground_truth(folder: Folder, members: list[tarfile.TarInfo]) -> list[int]:
         return [truth[number - 1] for number in numbers]
     raise PipelineError(
         f"{where} has {len(truth)} labels for {len(members)} validation images",
-        "archive and labels must be of one set",
+        "archive and labels must belong to the same data set",
     )
 
 
-LAYOUT = Layout("official ILSVRC-2012 archives", _found, _check, _read)
+LAYOUT = Layout("official ILSVRC-2012 archives", _matches, _check, _read)

@@ -25,7 +25,7 @@ _PICKLES = {"batches.meta", "data_batch_1", "file.txt~", "meta"}
 _PACKED = ("cifar-10-", "cifar-100-")
 
 
-def _found(folder: Folder) -> bool:
+def _matches(folder: Folder) -> bool:
     names = set(folder.children())
     return bool(
         names & (_VERSIONS.keys() | _PICKLES | {"data_batch_1.bin"})
@@ -96,4 +96,4 @@ def _images(
             number += 1
 
 
-LAYOUT = Layout("CIFAR, binary version; pixels as PNG", _found, _check, _read)
+LAYOUT = Layout("CIFAR, binary version; pixels as PNG", _matches, _check, _read)

@@ -46,7 +46,8 @@ def classes_in(folder: Folder) -> list[ImageClass]:
     if folder.exists(DEVKIT):
         return _devkit_classes(folder)
     raise PipelineError(
-        f"{folder} has neither {DEVKIT} nor {CLASSES}", f"put {DEVKIT} beside the images, unopened"
+        f"{folder} has neither {DEVKIT} nor {CLASSES}",
+        f"put {DEVKIT} beside the images, without unpacking it",
     )
 
 

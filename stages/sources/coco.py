@@ -44,7 +44,7 @@ _GIVE = (
 )
 
 
-def _found(folder: Folder) -> bool:
+def _matches(folder: Folder) -> bool:
     names = folder.children()
     return (
         any(map(_IMAGES.fullmatch, names)) or any(map(_ZIP.fullmatch, names)) or bool(_tar(folder))
@@ -76,7 +76,7 @@ def _one_year(where: str, paths: Iterable[str]) -> str:
     years = sorted({match[1] for path in paths if (match := _IMAGES.match(path))})
     if len(years) != 1:
         held = " and ".join(years) or "no train2017/"
-        raise PipelineError(f"{where} holds {held}, and one year's images are a set", _GIVE)
+        raise PipelineError(f"{where} holds {held}, but a data set is one year's images", _GIVE)
     return years[0]
 
 
@@ -147,7 +147,7 @@ def _images(tree: Tree, split: Split, below: str, annotated: _Annotated) -> Iter
         raise PipelineError(
             f"the annotations of {tree.where} do not list {len(strangers):,} files of {below}/, first "
             f"{strangers[0]!r}",
-            "put the annotations beside the images that belong to them, or take the others away",
+            "put the annotations beside the images that belong to them, or remove the others",
         )
     for key, name in annotated.names.items():
         yield SourceImage(
@@ -184,7 +184,7 @@ def _annotated(tree: Tree, kinds: list[str], below: str) -> _Annotated:
             ) from error
     if any(names != all_names[0] for names in all_names):
         raise PipelineError(
-            f"the instances and the captions of {below} in {tree.where} list other images",
+            f"the instances and the captions of {below} in {tree.where} list different images",
             FETCH_AGAIN,
         )
     annotated.names.update(all_names[0])
@@ -209,7 +209,7 @@ def _add_objects(content: Any, names: Mapping[int, str], annotated: _Annotated) 
         annotated.objects.setdefault(item["image_id"], []).append(
             SourceObject(
                 categories[item["category_id"]],
-                make_box((x, y, *last), place=float),
+                make_box((x, y, *last), to_manifest=float),
                 difficult=item["iscrowd"] == 1,
             )
         )
@@ -220,8 +220,8 @@ def _add_captions(content: Any, names: Mapping[int, str], annotated: _Annotated)
         if item["image_id"] not in names:
             raise ValueError(f"a caption is of no image: {item['image_id']!r}")
         annotated.captions.setdefault(item["image_id"], []).append(item["caption"])
-    for found in annotated.captions.values():
-        sentences(found)  # refused here, where the file's name is known
+    for texts in annotated.captions.values():
+        sentences(texts)  # refused here, where the file's name is known
 
 
 def _without_segmentation(item: dict[str, Any]) -> dict[str, Any]:
@@ -234,4 +234,4 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"it holds {name}")
 
 
-LAYOUT = Layout("COCO", _found, _check, _read, labelled=lambda folder: False)
+LAYOUT = Layout("COCO", _matches, _check, _read, labelled=lambda folder: False)

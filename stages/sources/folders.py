@@ -1,4 +1,4 @@
-"""A folder a class: torchvision's ImageFolder for ImageNet, Imagenette, and any set of that form.
+"""One folder per class: torchvision's ImageFolder for ImageNet, Imagenette, and any set of that form.
 
 ``train/CLASS/IMAGE`` and ``val/CLASS/IMAGE``, as folders or as the members of one tar. The validation
 split may be called ``val``, ``validation``, ``valid`` or ``test``, in this order of preference; other
@@ -19,7 +19,7 @@ from stages.storage import Folder
 VAL_NAMES = ("val", "validation", "valid", "test")
 
 
-def _found(folder: Folder) -> bool:
+def _matches(folder: Folder) -> bool:
     return not {"train/", *(f"{name}/" for name in VAL_NAMES)}.isdisjoint(folder.children())
 
 
@@ -42,11 +42,11 @@ def _flat(where: str, example: str, mixed: bool) -> PipelineError:
     if mixed:
         return PipelineError(
             f"{where} holds {example!r} beside its class folders",
-            "move the file into the folder of its class, or away",
+            "move the file into the folder of its class, or remove it",
         )
     return PipelineError(
-        f"{where} is flat: it holds {example!r} and not a folder a class, so nothing says which class "
-        "an image is of",
+        f"{where} is flat: it holds {example!r} instead of one folder per class, so nothing says which "
+        "class an image belongs to",
         f"sort the files into {where}/CLASS/ (torchvision's valprep.sh does it for ILSVRC), or give the "
         f"official archives with {DEVKIT}, which need no unpacking",
     )
@@ -55,21 +55,21 @@ def _flat(where: str, example: str, mixed: bool) -> PipelineError:
 def _read(folder: Folder) -> Source:
     val = _val_name(name.rstrip("/") for name in folder.children())
     assert val is not None  # `_check`
-    found: dict[str, Location] = {}
+    locations: dict[str, Location] = {}
     for split in ("train", val):
         for file, size in folder.list(split).items():
-            found[file] = WholeFile(folder, file, size)
-        filled = {file.split("/")[1] for file in found if file.startswith(f"{split}/")}
+            locations[file] = WholeFile(folder, file, size)
+        filled = {file.split("/")[1] for file in locations if file.startswith(f"{split}/")}
         for name in folder.children(split):
             if name.rstrip("/") not in filled:
                 raise PipelineError(
                     f"{folder}/{split}/{name} is empty",
                     "copy its images again: without them all later classes would get other numbers",
                 )
-    return make_source(folder, LAYOUT.form, _images(str(folder), found), known_classes(folder))
+    return make_source(folder, LAYOUT.form, _images(str(folder), locations), known_classes(folder))
 
 
-def _found_in_tar(folder: Folder) -> bool:
+def _matches_tar(folder: Folder) -> bool:
     tars = _tars(folder)
     return len(tars) == 1 and not tars[0].startswith("ILSVRC2012_")
 
@@ -88,12 +88,12 @@ def _check_tar(folder: Folder) -> None:
 def _read_tar(folder: Folder) -> Source:
     (name,) = _tars(folder)
     with open_tar(folder, name) as archive:
-        found: dict[str, Location] = {
+        locations: dict[str, Location] = {
             member.name.removeprefix("./"): Span(folder, name, member.offset_data, member.size)
             for member in files(archive, f"{folder}/{name}")
         }
     return make_source(
-        folder, TAR_LAYOUT.form, _images(f"{folder}/{name}", found), known_classes(folder)
+        folder, TAR_LAYOUT.form, _images(f"{folder}/{name}", locations), known_classes(folder)
     )
 
 
@@ -101,11 +101,11 @@ def _tars(folder: Folder) -> list[str]:
     return [name for name in folder.children() if name.endswith(".tar")]
 
 
-def _images(where: str, found: Mapping[str, Location]) -> Iterator[SourceImage]:
+def _images(where: str, locations: Mapping[str, Location]) -> Iterator[SourceImage]:
     """Images of ``SPLIT/CLASS/IMAGE`` names."""
-    val = _val_name({name.split("/")[0] for name in found})
+    val = _val_name({name.split("/")[0] for name in locations})
     splits: dict[str | None, Split] = {val: "val", "train": "train"}
-    for path, location in found.items():
+    for path, location in locations.items():
         parts = path.split("/")
         if parts[0] not in splits:
             continue
@@ -117,7 +117,7 @@ def _images(where: str, found: Mapping[str, Location]) -> Iterator[SourceImage]:
         if not parts[1].isprintable() or not is_image(path):
             raise PipelineError(
                 f"{where} holds {path!r}, which is not named as an image of a class",
-                "take it away, or give it the suffix of its format (.jpg, .png, ...)",
+                "remove it, or rename it with the suffix of its format (.jpg, .png, ...)",
             )
         yield SourceImage(splits[parts[0]], parts[1], image_name(path, parts[1]), location)
 
@@ -127,7 +127,7 @@ def _val_name(present: Iterator[str] | set[str]) -> str | None:
     return next((name for name in VAL_NAMES if name in names), None)
 
 
-LAYOUT = Layout("a folder a class (train/CLASS, val/CLASS)", _found, _check, _read)
+LAYOUT = Layout("a folder a class (train/CLASS, val/CLASS)", _matches, _check, _read)
 TAR_LAYOUT = Layout(
-    "a folder a class (train/CLASS, val/CLASS) in one tar", _found_in_tar, _check_tar, _read_tar
+    "a folder a class (train/CLASS, val/CLASS) in one tar", _matches_tar, _check_tar, _read_tar
 )

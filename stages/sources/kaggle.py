@@ -26,7 +26,7 @@ VAL_LABELS = "LOC_val_solution.csv"
 WORDS = "LOC_synset_mapping.txt"
 
 
-def _found(folder: Folder) -> bool:
+def _matches(folder: Folder) -> bool:
     present = set(folder.children())
     return bool({"ILSVRC/", "CLS-LOC/", "Data/", VAL_LABELS} & present) and "train/" not in present
 
@@ -112,4 +112,4 @@ def _words(folder: Folder) -> dict[str, ImageClass]:
     return {pair[0]: ImageClass(pair[0], None, pair[-1]) for pair in pairs}
 
 
-LAYOUT = Layout("Kaggle's ILSVRC (CLS-LOC)", _found, _check, _read)
+LAYOUT = Layout("Kaggle's ILSVRC (CLS-LOC)", _matches, _check, _read)

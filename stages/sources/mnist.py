@@ -18,7 +18,7 @@ _KINDS = {"images": 3, "labels": 1}  # and their number of dimensions
 _UBYTE = 0x08
 
 
-def _found(folder: Folder) -> bool:
+def _matches(folder: Folder) -> bool:
     return any("-ubyte" in name for name in folder.children())
 
 
@@ -82,4 +82,4 @@ def _idx(folder: Folder, file: str, dimensions: int) -> tuple[tuple[int, ...], b
     return shape, content[header:]
 
 
-LAYOUT = Layout("MNIST's idx files; pixels as PNG", _found, _check, _read)
+LAYOUT = Layout("MNIST's idx files; pixels as PNG", _matches, _check, _read)

@@ -51,11 +51,11 @@ def numbered_source(
         if image.label < 0:
             raise PipelineError(
                 f"{image.path!r} in {folder} has the label {image.label}, which is not a class",
-                "take the unlabelled images (ILSVRC's test split) out of train and val",
+                "remove the unlabelled images (ILSVRC's test split) from train and val",
             )
         synsets.setdefault(image.label, set()).update(_SYNSET.findall(image.path))
     if _in_sorted_order(folder, synsets):
-        keys = {label: next(iter(found)) for label, found in synsets.items()}
+        keys = {label: next(iter(named)) for label, named in synsets.items()}
     else:
         digits = len(str(max(synsets, default=0)))
         keys = {label: f"{label:0{digits}d}" for label in synsets}
@@ -86,10 +86,10 @@ def _in_sorted_order(folder: Folder, synsets: Mapping[int, set[str]]) -> bool:
     Raises:
         PipelineError: a label has images of two synsets, or the orders differ.
     """
-    for label, found in sorted(synsets.items()):
-        if len(found) > 1:
+    for label, named in sorted(synsets.items()):
+        if len(named) > 1:
             raise PipelineError(
-                f"images of {' and '.join(sorted(found)[:2])} have the same label {label} in {folder}",
+                f"images of {' and '.join(sorted(named)[:2])} have the same label {label} in {folder}",
                 "labels and images do not belong together: make this set again from the originals",
             )
     if not all(synsets.values()):

@@ -26,7 +26,7 @@ _COLUMNS = "columns image (a struct of bytes and path) and label (a whole number
 _HUB_NAME = re.compile(r"_n\d{8}(?=\.\w+$)")  # the hub ends a file's name with its synset once more
 
 
-def _found(folder: Folder) -> bool:
+def _matches(folder: Folder) -> bool:
     inside = [*folder.children(), *folder.children("data"), *folder.children("default/train")]
     return any(name.endswith(".parquet") for name in inside) and "manifest.parquet" not in inside
 
@@ -137,4 +137,4 @@ def _words(folder: Folder, file: str) -> list[str]:
         return []  # files written by others have none
 
 
-LAYOUT = Layout("Parquet (image, label)", _found, _check, _read)
+LAYOUT = Layout("Parquet (image, label)", _matches, _check, _read)

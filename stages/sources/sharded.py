@@ -13,7 +13,7 @@ MANIFEST = "manifest.parquet"
 _COLUMNS = ["key", "split", "synset", "shard", "offset", "size", "format", "objects", "captions"]
 
 
-def _found(folder: Folder) -> bool:
+def _matches(folder: Folder) -> bool:
     return "dataset.json" in folder.children()
 
 
@@ -35,11 +35,11 @@ def _read(folder: Folder) -> Source:
                 Span(folder, row["shard"], row["offset"], row["size"]),
                 tuple(
                     SourceObject(
-                        synsets[found["label"]],
-                        Box(*(found[corner] for corner in CORNERS)),
-                        found["difficult"],
+                        synsets[item["label"]],
+                        Box(*(item[corner] for corner in CORNERS)),
+                        item["difficult"],
                     )
-                    for found in row["objects"] or ()
+                    for item in row["objects"] or ()
                 ),
                 tuple(row["captions"] or ()),
             )
@@ -57,7 +57,7 @@ def _read(folder: Folder) -> Source:
 
 LAYOUT = Layout(
     "a data set of this project",
-    _found,
+    _matches,
     _check,
     _read,
     labelled=lambda folder: read_info(folder).labelled,

@@ -28,8 +28,8 @@ class SourceObject:
 
     Attributes:
         synset: the key of its class; empty only while it is not known whose annotation it is.
-        box: where it is. Nothing is clipped or put in order: ILSVRC has boxes that stick out of their
-            image and boxes of no area.
+        box: where it is. Nothing is clipped or put in order: ILSVRC has boxes that extend beyond
+            their image and empty boxes.
         difficult: whether a test should neither ask for it nor count it as wrong.
     """
 
@@ -67,7 +67,7 @@ class SourceImage:
     @property
     def boxes(self) -> tuple[Box, ...]:
         """Where its objects are."""
-        return tuple(found.box for found in self.objects)
+        return tuple(item.box for item in self.objects)
 
     @property
     def size(self) -> int:
@@ -118,14 +118,14 @@ class Layout:
 
     Attributes:
         form: what it is called.
-        found: whether a folder looks like it, be it incomplete; looks at names only.
+        matches: whether a folder looks like it, even if incomplete; looks at names only.
         check: raises `PipelineError` where it is incomplete; looks at names only.
         read: lists the images.
         labelled: whether its images have a class each; looks at names, or at what says so.
     """
 
     form: str
-    found: Callable[[Folder], bool]
+    matches: Callable[[Folder], bool]
     check: Callable[[Folder], None]
     read: Callable[[Folder], Source]
     labelled: Callable[[Folder], bool] = lambda folder: True
@@ -159,8 +159,8 @@ def make_source(
         present[image.split].add(image.synset)
         if _KEY.fullmatch(image.key) is None:
             raise PipelineError(
-                f"{folder} has a {image.split} image called {image.key!r}, which fits into no shard",
-                "name it with 1 to 96 letters of English, digits, - and _",
+                f"{folder} has a {image.split} image called {image.key!r}, which is not a valid sample name",
+                "use 1 to 96 letters (A to Z, a to z), digits, - and _",
             )
         if image.key in names[image.split]:
             raise PipelineError(
@@ -170,7 +170,9 @@ def make_source(
         names[image.split].add(image.key)
     for split, keys in names.items():
         if not keys:
-            raise PipelineError(f"{folder} has no {split} images", "check that the copy is whole")
+            raise PipelineError(
+                f"{folder} has no {split} images", "check that the copy is complete"
+            )
     if None in present["train"] | present["val"]:
         keys_of_classes = _classes_of_objects(folder, images, classes)
     else:
@@ -188,7 +190,7 @@ def _classes_of_images(present: Mapping[str, set[str | None]]) -> set[str]:
     if strangers := val - train:
         raise PipelineError(
             f"{len(strangers)} validation classes have no training image, first {min(strangers)}",
-            "check that the training images are whole and that both splits are of one set",
+            "check that no training images are missing and that both splits belong to the same data set",
         )
     return train
 
@@ -204,11 +206,11 @@ def _classes_of_objects(
         )
     known = set(classes)
     for image in images:
-        for found in image.objects:
-            if found.synset not in known:
+        for item in image.objects:
+            if item.synset not in known:
                 raise PipelineError(
-                    f"{image.origin} in {folder} has an object of the class {found.synset!r}, which is "
-                    "not among the set's classes",
+                    f"{image.origin} in {folder} has an object of the class {item.synset!r}, which is "
+                    "not among the data set's classes",
                     FETCH_AGAIN,
                 )
     return known

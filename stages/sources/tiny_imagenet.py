@@ -26,7 +26,7 @@ WORDS = "words.txt"
 VAL_LABELS = "val/val_annotations.txt"
 
 
-def _found(folder: Folder) -> bool:
+def _matches(folder: Folder) -> bool:
     return SYNSETS in folder.children() or "val_annotations.txt" in folder.children("val")
 
 
@@ -108,4 +108,4 @@ def _objects(synset: str, corners: list[str], folder: Folder) -> Objects:
         raise PipelineError(f"{folder} has a box of {corners}", FETCH_AGAIN) from error
 
 
-LAYOUT = Layout("Tiny-ImageNet-200", _found, _check, _read)
+LAYOUT = Layout("Tiny-ImageNet-200", _matches, _check, _read)

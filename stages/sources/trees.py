@@ -20,9 +20,9 @@ class Tree:
     """Files by their paths.
 
     Attributes:
-        where: it lies, for messages.
+        where: the tree's place, for messages.
         files: of all kinds; those whose names start with a dot are left out.
-        texts: what was read of them already.
+        texts: the content of those that were read already.
     """
 
     where: str
@@ -53,12 +53,12 @@ class Tree:
 
 def unpacked_tree(folder: Folder, tops: Iterable[str]) -> Tree:
     """The files below some sub-folders of a folder."""
-    found = {
+    locations = {
         file: WholeFile(folder, file, size)
         for top in tops
         for file, size in folder.list(top).items()
     }
-    return Tree(str(folder), found, {})
+    return Tree(str(folder), locations, {})
 
 
 def packed_tree(folder: Folder, tars: Iterable[str]) -> Tree:
@@ -68,7 +68,7 @@ def packed_tree(folder: Folder, tars: Iterable[str]) -> Tree:
         PipelineError: a tar is damaged.
     """
     names = list(tars)
-    found: dict[str, Location] = {}
+    locations: dict[str, Location] = {}
     texts: dict[str, bytes] = {}
     for name in names:
         with open_tar(folder, name) as archive:
@@ -82,5 +82,5 @@ def packed_tree(folder: Folder, tars: Iterable[str]) -> Tree:
                 path = member.name.removeprefix("./")
                 if not path.rsplit("/", 1)[-1].startswith("."):
                     location = Span(folder, name, member.offset_data, member.size)
-                    found.setdefault(path, location)
-    return Tree(f"{folder}/{names[0]}" if len(names) == 1 else str(folder), found, texts)
+                    locations.setdefault(path, location)
+    return Tree(f"{folder}/{names[0]}" if len(names) == 1 else str(folder), locations, texts)

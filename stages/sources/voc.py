@@ -32,7 +32,7 @@ _GIVE = (
 )
 
 
-def _found(folder: Folder) -> bool:
+def _matches(folder: Folder) -> bool:
     names = set(folder.children())
     return bool(
         f"{TOP}/" in names
@@ -66,7 +66,9 @@ def _one_year(where: str, names: list[str]) -> str:
     years = sorted({name for name in names if _YEAR.fullmatch(name)})
     if len(years) != 1:
         held = " and ".join(years) or "no VOC2007"
-        raise PipelineError(f"{where} holds {held} in {TOP}/, and one year is a set", _GIVE)
+        raise PipelineError(
+            f"{where} holds {held} in {TOP}/, but a data set is one year's images", _GIVE
+        )
     return years[0]
 
 
@@ -107,12 +109,14 @@ def _images(tree: Tree, below: str, split: Split, keys: list[str]) -> Iterator[S
         for path in (image, annotation):
             if path not in tree.files:
                 raise PipelineError(
-                    f"{tree.where} lists the {_LISTS[split]} image {key!r} and has no {path}",
+                    f"{tree.where} lists the {_LISTS[split]} image {key!r} but has no {path}",
                     FETCH_AGAIN,
                 )
         xml = tree.read(annotation)
-        objects = parse_objects(xml, f"{tree.where}/{annotation}", place=lambda corner: corner - 1)
+        objects = parse_objects(
+            xml, f"{tree.where}/{annotation}", to_manifest=lambda corner: corner - 1
+        )
         yield SourceImage(split, None, image_name(image), tree.files[image], objects)
 
 
-LAYOUT = Layout("PASCAL VOC", _found, _check, _read, labelled=lambda folder: False)
+LAYOUT = Layout("PASCAL VOC", _matches, _check, _read, labelled=lambda folder: False)

@@ -25,7 +25,7 @@ _SPLITS: dict[str, Split] = {"train": "train", "val": "val", "validation": "val"
 _LARGEST_LABEL = 1 << 20  # bytes of a .json member
 
 
-def _found(folder: Folder) -> bool:
+def _matches(folder: Folder) -> bool:
     names = folder.children()
     tars = [name for name in names if name.endswith(".tar")]
     return bool(tars) and (any(name in INFO for name in names) or any(map(_SHARD.fullmatch, tars)))
@@ -49,7 +49,7 @@ def _shards(folder: Folder) -> dict[Split, dict[str, int | None]]:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise PipelineError(
                 f"{folder}/{info} cannot be read: {error!r}",
-                "it needs splits with filenames and shard_lengths as timm writes them; or take it away",
+                "it needs splits with filenames and shard_lengths as timm writes them; or remove it",
             ) from error
     else:
         for name in present:
@@ -108,7 +108,7 @@ def _samples(folder: Folder, shard: str, split: Split) -> Iterator[NumberedImage
             suffix = next((suffix for suffix in members if suffix in IMAGE_SUFFIXES), None)
             if suffix is None:
                 raise PipelineError(
-                    f"sample {key!r} of {where} has no image but {', '.join(members)}",
+                    f"sample {key!r} of {where} has no image, only {', '.join(members)}",
                     "give shards whose samples have .jpg (or .png, .webp) with .cls or .json",
                 )
             image = members[suffix]
@@ -134,4 +134,4 @@ def _label(content: bytes, where: str) -> int:
         ) from error
 
 
-LAYOUT = Layout("WebDataset shards", _found, _check, _read)
+LAYOUT = Layout("WebDataset shards", _matches, _check, _read)

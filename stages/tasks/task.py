@@ -29,7 +29,7 @@ class Net:
     Attributes:
         origin: the recipe that trained it, or the name under which others published it.
         weights: file of its weights; None for those in a library's own cache.
-        weight: what its predictions count beside those of an ensemble's other networks.
+        weight: its weight in the ensemble's average.
     """
 
     origin: Recipe | Pretrained
@@ -48,7 +48,7 @@ class Task(Protocol):
         Leaves ``job.folder.weights``; writes what happens to ``job.folder.journal``.
 
         Raises:
-            TrainingStopped: going on is useless, on every worker alike.
+            TrainingStopped: continuing is pointless, on every worker alike.
             PipelineError: a worker cannot read the data set.
         """
 
@@ -65,7 +65,7 @@ class Task(Protocol):
         processes: int,
         device: torch.device,
     ) -> pa.Table:
-        """A row for each item of this worker's part; the column ``index`` is its place among the keys.
+        """One row per item of this worker's part; the column ``index`` is its place among the keys.
 
         Raises:
             PipelineError: weights that cannot be loaded, or that belong to other data.
@@ -84,7 +84,7 @@ class Task(Protocol):
         device: torch.device | str,
         execution: Execution,
     ) -> Cost:
-        """What a training on so many items costs.
+        """What a training on the given number of items costs.
 
         Args:
             recipe: of the training.

@@ -37,9 +37,9 @@ def save(folder: Path, state: dict[str, Any], step: int) -> None:
     earlier = [item for item in _index(folder) if item["step"] < step]
     entries = [*earlier[-(KEPT - 1) :], entry]
     write_atomically(folder / "index.json", json.dumps(entries, indent=1) + "\n")
-    kept = {item["file"] for item in entries}
+    newest = {item["file"] for item in entries}
     for path in folder.glob("*.pt*"):
-        if path.name not in kept:
+        if path.name not in newest:
             path.unlink()
 
 

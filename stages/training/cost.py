@@ -32,9 +32,9 @@ class Workload:
         optimiser: which of its parameters learn how fast.
         epochs: of the whole training.
         steps: of the whole training.
-        batch_size: items a step, over all workers together.
+        batch_size: items per step, over all workers together.
         multiply_adds: of one item's forward pass.
-        inputs: makes random inputs of so many items on a device.
+        inputs: makes random inputs of the given number of items on a device.
         loss: what is minimised, from the network's outputs.
     """
 
@@ -62,13 +62,13 @@ def measure(work: Workload, device: torch.device, execution: Execution) -> Cost:
     optimiser = optim.build(model, work.optimiser)
     optim.set_rates(optimiser, 0, epochs=work.epochs)
     inputs = work.inputs(items, device)
-    kept = _KeptActivations()
+    activations = _KeptActivations()
     started = 0.0
     for step in range(WARM_UP + TIMED):
         if step == WARM_UP:
             started = _now(device)
         bf16 = execution.precision == "bf16"
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16), kept:
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16), activations:
             outputs = model(inputs)
         work.loss(outputs).backward()
         optimiser.step()
@@ -76,24 +76,24 @@ def measure(work: Workload, device: torch.device, execution: Execution) -> Cost:
     seconds = (_now(device) - started) / TIMED / items
     if device.type == "cuda":
         torch.cuda.empty_cache()  # a worker may be about to use the same GPU
-    return _cost(work, seconds, kept.bytes(model) // items, str(device), measured=True)
+    return _cost(work, seconds, activations.bytes(model) // items, str(device), measured=True)
 
 
 def from_data_sheet(work: Workload, device: str) -> Cost:
     """What a training costs on a known device, from its data sheet alone.
 
-    A forward pass is two operations a multiply-add, a backward pass twice that.
+    A forward pass is two operations per multiply-add, a backward pass twice that.
 
     Raises:
         PipelineError: the device is not known.
     """
     seconds = 3 * 2 * work.multiply_adds / (REACHED * peak(device))
     items = 2
-    kept = _KeptActivations()
+    activations = _KeptActivations()
     model = work.model.train()
-    with kept:
+    with activations:
         model(work.inputs(items, torch.device("meta")))
-    return _cost(work, seconds, kept.bytes(model) // items, device, measured=False)
+    return _cost(work, seconds, activations.bytes(model) // items, device, measured=False)
 
 
 def _cost(
@@ -116,21 +116,21 @@ class _KeptActivations(torch.autograd.graph.saved_tensors_hooks):
 
     def __init__(self) -> None:
         self._storages: dict[int, int] = {}
-        super().__init__(self._note, lambda kept: kept)
+        super().__init__(self._note, lambda tensor: tensor)
 
     def __enter__(self) -> None:
         self._storages.clear()
         super().__enter__()
 
-    def _note(self, kept: Tensor) -> Tensor:
-        storage = kept.untyped_storage()
+    def _note(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
         self._storages[storage._cdata] = storage.nbytes()
-        return kept
+        return tensor
 
     def bytes(self, model: nn.Module) -> int:
         """What the last forward pass kept, without the model's own tensors."""
-        own = {p.untyped_storage()._cdata for p in (*model.parameters(), *model.buffers())}
-        return sum(size for key, size in self._storages.items() if key not in own)
+        models_own = {p.untyped_storage()._cdata for p in (*model.parameters(), *model.buffers())}
+        return sum(size for key, size in self._storages.items() if key not in models_own)
 
 
 def _now(device: torch.device) -> float:

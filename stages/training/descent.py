@@ -168,7 +168,7 @@ class Descent:
             self._plateau.update(error, schedule)
 
     def state(self) -> dict[str, Any]:
-        """All that a checkpoint needs to go on."""
+        """Everything needed to resume."""
         return {
             "plateau": asdict(self._plateau),
             "averaged": self._averaged.state_dict() if self._averaged is not None else {},
@@ -180,7 +180,7 @@ class Descent:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Resume from what `state` returned."""
         self._plateau = optim.PlateauState(**state["plateau"])
         self.model.load_state_dict(state["model"])
         if self._averaged is not None:
@@ -203,9 +203,11 @@ def take_weights(model: nn.Module, path: Path, pattern: str) -> None:
             f"the weights to start from cannot be loaded: {error}",
             "train the earlier recipe again with --force train",
         ) from error
-    own = model.state_dict()
+    current_state = model.state_dict()
     taken = {k: v for k, v in source.state_dict().items() if re.fullmatch(pattern, k)}
-    misfits = [k for k, v in taken.items() if k not in own or own[k].shape != v.shape]
+    misfits = [
+        k for k, v in taken.items() if k not in current_state or current_state[k].shape != v.shape
+    ]
     if misfits or not taken:
         raise TrainingStopped(
             f"these of {path} do not fit the network that starts from it: "

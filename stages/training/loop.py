@@ -66,7 +66,7 @@ class Learner(Protocol[B]):
         """Judge the mean loss of some steps.
 
         Raises:
-            TrainingStopped: going on is useless.
+            TrainingStopped: continuing is pointless.
         """
 
     def validate(self, epoch: int, totals: Sequence[float]) -> Mapping[str, float | str]:
@@ -80,10 +80,10 @@ class Learner(Protocol[B]):
         """
 
     def state(self) -> dict[str, Any]:
-        """All that a checkpoint needs to go on: tensors and plain values in dicts and lists."""
+        """Everything needed to resume: tensors and plain values in dicts and lists."""
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave, read on the CPU."""
+        """Resume from what `state` returned, read on the CPU."""
 
     def save(self, path: Path) -> None:
         """Write the trained weights."""
@@ -96,7 +96,7 @@ def fit(learner: Learner[B], job: TrainJob, part: Part, on_epoch: OnEpoch | None
         learner: what learns.
         job: where to keep what, and how often.
         part: this worker's place among all; each of them calls this.
-        on_epoch: who wants to hear of every epoch.
+        on_epoch: callback after each epoch.
 
     Raises:
         TrainingStopped: the learner says so, the loss is no longer a number, or workers do not see the

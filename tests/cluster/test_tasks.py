@@ -22,9 +22,9 @@ from stages.trial import Trial
 @pytest.mark.parametrize(
     ("workers", "cpus", "gpus", "message"),
     [
-        (5, 1, 0, "5 workers need 5 CPUs, and the cluster has room for 4"),
-        (3, 2, 0, "3 workers need 6 CPUs, and the cluster has room for 2"),
-        (2, 1, 1, "2 workers need 2 CPUs and as many GPUs, and the cluster has room for 1"),
+        (5, 1, 0, "5 workers need 5 CPUs, but the cluster has room for 4"),
+        (3, 2, 0, "3 workers need 6 CPUs, but the cluster has room for 2"),
+        (2, 1, 1, "2 workers need 2 CPUs and as many GPUs, but the cluster has room for 1"),
     ],
 )
 def test_workers_that_do_not_fit_are_refused(
@@ -51,7 +51,7 @@ def test_trials_with_several_workers_are_tested_by_all_of_them(
         from ray.util.state import list_tasks
 
         tasks = list_tasks(
-            filters=[("name", "=", "answer_part"), ("state", "=", "FINISHED")], detail=True
+            filters=[("name", "=", "predict_part"), ("state", "=", "FINISHED")], detail=True
         )
         assert len(tasks) == 2 * 2
         assert all(task.required_resources["CPU"] == launcher.cpus for task in tasks)

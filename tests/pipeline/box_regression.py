@@ -114,7 +114,7 @@ class BoxBatches:
         self.images, self.boxes, self.batches, self.part = images, boxes, batches, part
 
     def __getitem__(self, k: int) -> BoxBatch:
-        indices = self.part.of(self.batches[k]).tolist()
+        indices = self.part.slice_of(self.batches[k]).tolist()
         pixels = list(self.images.take(indices))
         shape = (0, 3, SIDE, SIDE)
         stacked = torch.stack(pixels) if pixels else torch.empty(shape, dtype=torch.uint8)
@@ -241,7 +241,7 @@ class BoxTask:
         device: torch.device,
     ) -> pa.Table:
         samples = dataset.samples("val")
-        indices = part.of(np.arange(len(samples)))
+        indices = part.slice_of(np.arange(len(samples)))
         assert nets[0].weights is not None
         model, _ = load_network(nets[0].weights)
         answers = answer(model, Images(samples, square=SIDE), indices.tolist())

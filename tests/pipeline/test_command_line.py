@@ -53,9 +53,9 @@ def test_a_path_that_exists_is_a_path(tmp_path: Path, monkeypatch: pytest.Monkey
     [
         (
             ["coco=/a"],
-            "the role 'coco', which no recipe has .*\n.*use one of: flickr8k, imagenet, voc",
+            "no recipe uses data called 'coco' .from --data coco=.*\n.*use one of: flickr8k, imagenet, voc",
         ),
-        (["voc="], "the role 'voc' and no images for it\n.*write --data voc=PATH"),
+        (["voc="], "the role 'voc' but no images for it\n.*write --data voc=PATH"),
         (["=/a"], "no role before the equals sign\n.*write --data PATH or --data ROLE=PATH"),
         (["/a", "/b"], "two sets of images without a role\n.*keep one"),
         (["voc=/a", "voc=/b"], "two sets of images for the role 'voc'\n.*keep one"),
@@ -88,7 +88,7 @@ def test_no_message_quotes_a_url() -> None:
     [
         (["--launcher", "inline", "--workers", 4], "leave --workers out"),
         (["--workers", 0], "--workers must be at least 1, not 0"),
-        (["--data", "voc=/nowhere"], "no recipe has for its data"),
+        (["--data", "voc=/nowhere"], "no recipe uses data called"),
     ],
 )
 def test_every_command_that_computes_refuses_it(

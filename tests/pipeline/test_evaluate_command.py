@@ -93,7 +93,7 @@ def test_a_file_of_ones_own(recipe, dataset: Dataset, tmp_path: Path) -> None:
         (["--model", "alexnet"], "name the file of a run with --weights"),
         (["--model", "alexnet", "--weights", "/nowhere"], "no weights file at /nowhere"),
         (["--model", "x:y", "--paper", "resnet", "--protocol", "twelve"], "there is no protocol"),
-        (["--model", "alexnet", "--weights", __file__, "--crop", "200"], "leave --crop"),
+        (["--model", "alexnet", "--weights", __file__, "--crop", "200"], "omit --crop"),
         (["--model", "torchvision:resnet19", "--paper", "resnet"], "resnet18"),
         (["--model", "torchvision:resnet18", "--paper", "resnet"], "--download"),
     ],

@@ -32,7 +32,7 @@ from stages.ledger.entries import make_ledger
 from stages.measurement import Measurement
 from stages.metrics import METRICS
 from stages.recipe import Pretrained, Recipe
-from stages.report.write import Report, collate
+from stages.report.write import Report, write_report
 from stages.tasks.task import Task
 from tests.pipeline.box_regression import (
     CLAIM,
@@ -111,7 +111,7 @@ def report(
 ) -> Report:
     ledger = make_ledger([CLAIM], [PAPER], measurements)
     out = tmp_path_factory.mktemp("report")
-    return collate(measurements, published_results(), out, ledger, [PAPER])
+    return write_report(measurements, published_results(), out, ledger, [PAPER])
 
 
 def test_its_figures_come_back_from_the_store(measurements: list[Measurement]) -> None:
@@ -197,5 +197,5 @@ def test_asking_again_finds_it(bench: Workbench, capsys: pytest.CaptureFixture[s
 def test_a_plan_counts_it(bench: Workbench, the_one_case: None) -> None:
     where = Where(launcher="inline")
     planner = Planner(where, Execution(), bench.located)
-    (step,) = planner.say_papers(wanted_of([PAPER], "toy", None), bench.progress)
+    (step,) = planner.print_plan_of_papers(wanted_of([PAPER], "toy", None), bench.progress)
     assert step.cost.steps == 12 * (384 // 16)

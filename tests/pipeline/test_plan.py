@@ -108,7 +108,7 @@ def test_steps_seconds_and_multiply_adds_of_a_training(paper: Paper, tiny: Class
 def test_a_plan_is_told_in_the_formulas_numbers(paper: Paper, capsys) -> None:
     plan = planner(workers=4, price=3.0, execution=Execution(micro_batch=5))
     with Progress() as progress:
-        (step,) = plan.say_papers(wanted_of([paper], "mini", None), progress)
+        (step,) = plan.print_plan_of_papers(wanted_of([paper], "mini", None), progress)
     text = said(capsys)
     assert "2014 Planned: A plan" in text
     assert "the authors' hardware and time: 3 weeks on four of the best" in text
@@ -136,7 +136,7 @@ def test_a_device_is_asked_for_all_images_of_a_worker_without_micro_batches(
     paper: Paper, capsys
 ) -> None:
     with Progress() as progress:
-        (step,) = planner(workers=3).say_papers(wanted_of([paper], "toy", None), progress)
+        (step,) = planner(workers=3).print_plan_of_papers(wanted_of([paper], "toy", None), progress)
     memory = 12 * 132_863_336 + 34 * step.cost.activation_bytes
     assert f"about {memory / 2**30:.1f} GiB of memory on each" in said(capsys)
 
@@ -219,11 +219,11 @@ def test_a_plan_of_arms_counts_the_trainings_that_they_start_from(capsys) -> Non
     (first,) = {start.recipe.id for arm in arms for start in arm.recipe.starts}
     assert first not in {arm.recipe.id for arm in arms}
     with Progress() as progress:
-        steps = planner(workers=2).say_arms(arms, "toy", progress)
+        steps = planner(workers=2).print_plan_of_arms(arms, "toy", progress)
     runs = {step.recipe.id: step.runs for step in steps}
     assert runs == {first: 3, **{arm.recipe.id: 3 for arm in arms}}
     text = said(capsys)
-    assert "others start from it" in text
+    assert "others start from its weights" in text
     assert "on 2 x t4" in text
     assert re.search(r"of memory on each; tested with \w+", text)
     assert f"{sum(runs.values())} runs, about" in text

@@ -193,7 +193,7 @@ def _truncated(source: Path, folder: Path) -> Path:
         (["--yaer", 2012], "(?s)[Pp]erhaps.*--year"),
         (["--year", 2012, "--profile", "tiny"], "toy"),
         (["--year", 2012, "--data", "{tmp}/nowhere"], "does not exist"),
-        (["--year", 2012, "--data", "{tmp}"], "holds no images in a form that is known"),
+        (["--year", 2012, "--data", "{tmp}"], "contains no data set in a known layout"),
         (["--year", 2012, "--data", "{truncated}"], "truncated|damaged"),
         (["--year", 2012, "--launcher", "inline", "--workers", 2], "leave --workers out"),
         (["--year", 2012, "--workers", 0], "use 1 or more"),

@@ -92,7 +92,7 @@ def test_a_lost_or_doubled_image_is_refused(trained: TrainJob, tmp_path: Path) -
         [first, second.slice(1)],
         [first, second, second.slice(0, 1)],
     ):
-        with pytest.raises(PipelineError, match="42 validation images"):
+        with pytest.raises(PipelineError, match="42 items"):
             scored(trained, wrong, "centre_crop", tmp_path)
     assert read_evaluation(RunFolder(tmp_path), "centre_crop") is None
 

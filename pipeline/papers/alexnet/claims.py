@@ -33,7 +33,7 @@ _FOUR_LAYERS = Arm(
 
 
 def _logs(dataset: str, net: str, errors: tuple[float, float]) -> tuple[PublishedEffect, ...]:
-    """By how much the logs say net 145 is better than another net, whose (top-1, top-5) errors are given."""
+    """By how much, in the logs, net 145 is better than another net, whose (top-1, top-5) errors are given."""
     top1, top5 = (other - best for other, best in zip(errors, _NET_145[dataset], strict=True))
     source = f"logs of nets {net} and 145"
     return effects(dataset, _TEN, source, top1=top1, top5=top5, logged=True)
@@ -90,7 +90,7 @@ CLAIMS = (
     Claim(
         paper="alexnet",
         id="two_gpus",
-        statement="Two columns have a lower error than one with half as many kernels.",
+        statement="Two columns have a lower error than one column with half as many kernels.",
         source="section 3.2",
         with_it=_AS_RUN,
         without=Arm("one column", knobs={"one_column": True}),
@@ -144,7 +144,7 @@ CLAIMS = (
     Claim(
         paper="alexnet",
         id="ten_crop",
-        statement="Averaging over ten crops has a lower error than the centre crop.",
+        statement="Averaging over ten crops gives a lower error than the centre crop.",
         source="section 6, footnote",
         with_it=Arm("ten crops", protocol="ten_crop"),
         without=Arm("centre crop", protocol="centre_crop"),
@@ -173,8 +173,8 @@ CLAIMS = (
     Claim(
         paper="alexnet",
         id="initialisation",
-        statement="The authors' own initialisation, 0.03 in layers 3 to 5, has a lower error than "
-        "the paper's 0.01.",
+        statement="The authors' own initialisation, with a standard deviation of 0.03 in layers 3 to 5, "
+        "gives a lower error than the paper's 0.01.",
         source="layers-145.cfg against section 5",
         with_it=_AS_RUN,
         without=Arm("0.01 everywhere", knobs={"initialisation": "paper"}),
@@ -182,8 +182,8 @@ CLAIMS = (
     Claim(
         paper="alexnet",
         id="lrn_alpha",
-        statement="Whether alpha is divided by the window, as run, or not, as printed, makes no "
-        "difference of half a point.",
+        statement="Dividing alpha by the window size (as run) or not (as printed) changes the error by "
+        "less than half a point.",
         source="section 3.3 against layer.py",
         with_it=Arm("divided, as run", knobs={"lrn_alpha_convention": "divided"}),
         without=Arm("as printed", knobs={"lrn_alpha_convention": "paper"}),
@@ -193,7 +193,7 @@ CLAIMS = (
     Claim(
         paper="alexnet",
         id="connected_columns",
-        statement="Two columns that see each other have a lower error than two that never do.",
+        statement="Two connected columns have a lower error than two isolated ones.",
         source="log of net 150",
         with_it=_AS_RUN,
         without=Arm("isolated columns", knobs={"groups": "isolated"}),
@@ -202,7 +202,7 @@ CLAIMS = (
     Claim(
         paper="alexnet",
         id="pretraining",
-        statement="Training on all 15 million images first lowers the error.",
+        statement="Pre-training on all 15 million images lowers the error.",
         source="section 6, Table 2",
         published=effects(_VAL, _TEN, "Table 2", top1=1.7, top5=1.6),
         not_comparable=everywhere("the ImageNet Fall 2011 release is not available"),

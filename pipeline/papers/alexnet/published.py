@@ -21,7 +21,7 @@ PUBLISHED: tuple[Published, ...] = (
         source="layers-145.cfg, computerhistory/AlexNet-Source-Code",
     ),
     published(
-        "net 145 trained on to epoch 135, the authors' log",
+        "net 145, trained further to epoch 135, the authors' log",
         "ten_crop",
         error_top1=40.25,
         error_top5=17.99,
@@ -38,10 +38,10 @@ PUBLISHED: tuple[Published, ...] = (
             source=f"layers-{number}.cfg, computerhistory/AlexNet-Source-Code",
         )
         for number, net, top1, top5 in (
-            (131, "131, k = 1 and a blurred image beside", 40.93, 18.57),
-            (135, "135, a blurred image beside", 41.07, 18.42),
-            (147, "147, pools that do not overlap", 41.058, 18.510),
-            (148, "148, none of the three response norms", 42.034, 19.362),
+            (131, "131, k = 1 and a blurred image as a second input", 40.93, 18.57),
+            (135, "135, a blurred image as a second input", 41.07, 18.42),
+            (147, "147, non-overlapping pools", 41.058, 18.510),
+            (148, "148, without the three response norms", 42.034, 19.362),
             (150, "150, no connection between the columns", 41.83, 19.33),
         )
     ),

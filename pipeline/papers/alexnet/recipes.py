@@ -71,7 +71,7 @@ PAPER_RECIPE = Classification(
     deviations=(
         Deviation(
             "every image draws its own crop and mirror image",
-            "in the authors' code 32 consecutive images of a batch share one, for the speed of 2012's GPUs",
+            "in the authors' code 32 consecutive images of a batch share one, for speed on the GPUs of 2012",
         ),
     ),
 )
@@ -89,8 +89,8 @@ RECIPE_2010 = replace(
     deviations=(
         *PAPER_RECIPE.deviations,
         Deviation(
-            "conv1 is slowed and frozen, and colour noise goes, at the epochs of the 2012 run",
-            "the comments give the 2010 run's three drops and its end only",
+            "conv1 is slowed and frozen, and colour noise switched off, at the epochs of the 2012 run",
+            "the comments give only the three drops and the end of the 2010 run",
         ),
     ),
 )
@@ -101,7 +101,7 @@ FIVE_SEEDS = Ensemble(
     (
         Deviation(
             "five seeds of net 145",
-            "the entry's five are nets 131, 137, 145, 135 and 145f: three of these see a blurred image, too",
+            "the entry's five are nets 131, 137, 145, 135 and 145f, three of which also see a blurred image",
         ),
     ),
 )
@@ -123,11 +123,11 @@ TEXT_RECIPE = replace(
     deviations=(
         Deviation(
             "the drops wait for three epochs without a gain of 0.1 points, by the centre crop",
-            "section 5 says when the validation error stopped improving, and no more",
+            "section 5 says only 'when the validation error rate stopped improving'",
         ),
         Deviation(
             "the mean image's central part is subtracted from every crop",
-            "section 2 says the mean activity over the training set, and not where",
+            "section 2 subtracts the mean activity over the training set, but does not say which part of it",
         ),
     ),
 )
@@ -193,7 +193,7 @@ TOY_RECIPE = replace(
         Deviation("64-pixel crops of 72-pixel squares", "the embedded images have 72 pixels"),
         Deviation(
             "dropout 0.2 instead of 0.5",
-            "0.5 doubles the time to converge, and overfitting is far off here",
+            "0.5 doubles the time to converge, and overfitting is no concern here",
         ),
         Deviation("15 epochs of batches of 64", "two CPU cores, one minute"),
         Deviation(

@@ -1,4 +1,4 @@
-"""2014: what Szegedy et al. claim (arXiv:1409.4842, CVPR 2015). It prints no top-1 error of any test."""
+"""2014: what Szegedy et al. claim (arXiv:1409.4842, CVPR 2015). It prints no top-1 error anywhere."""
 
 from functools import partial
 
@@ -50,14 +50,14 @@ CLAIMS = (
     ),
     _claim(
         id="dropout",
-        statement="Dropout stays essential without fully connected layers.",
+        statement="Dropout remains essential without fully connected layers.",
         source="section 5",
         with_it=_AS_PUBLISHED,
         without=Arm("without dropout", knobs={"dropout": 0.0}),
     ),
     _claim(
         id="ten_crops",
-        statement="Ten crops have a lower error than one.",
+        statement="Ten crops give a lower error than one.",
         source="section 7, Table 3",
         with_it=Arm("ten crops", protocol="ten_crop"),
         without=Arm("one crop", protocol="centre_crop"),
@@ -66,7 +66,7 @@ CLAIMS = (
     ),
     _claim(
         id="144_crops",
-        statement="144 crops have a lower error than ten.",
+        statement="144 crops give a lower error than ten.",
         source="section 7, Table 3",
         with_it=Arm("144 crops", protocol="144_crops"),
         without=Arm("ten crops", protocol="ten_crop"),
@@ -84,7 +84,7 @@ CLAIMS = (
     ),
     _claim(
         id="seven_nets_144_crops",
-        statement="With 144 crops, too, the average of seven nets has a lower error than one of them.",
+        statement="With 144 crops as well, the average of seven nets has a lower error than one of them.",
         source="section 7, Table 3",
         with_it=Arm("seven nets", nets=7, protocol="144_crops"),
         without=Arm("one net", protocol="144_crops"),

@@ -1,8 +1,9 @@
 """How GoogLeNet was trained (2014), at each profile.
 
 The paper leaves much open (section 6: no initial rate, batch, weight decay, initialisation, and no one
-definitive way of sampling). What it does not state is BVLC's, who replicated it with the authors' help:
-models/bvlc_googlenet of BVLC/caffe. Their own recipe, a shorter schedule with plain crops, is ``bvlc_quick``.
+definitive way of sampling). What it does not state is taken from BVLC, who replicated the net with
+the authors' help: models/bvlc_googlenet of BVLC/caffe. BVLC's own recipe, a shorter schedule with plain
+crops, is ``bvlc_quick``.
 """
 
 from dataclasses import replace
@@ -64,13 +65,13 @@ SZEGEDY = Classification(
             "section 6 states none of them",
         ),
         Deviation(
-            "the weights of the last 50 epochs are averaged, all alike",
-            "section 6 says Polyak averaging, and not over what",
+            "the weights of the last 50 epochs are averaged with equal weight",
+            "section 6 mentions Polyak averaging but not over which steps the average is taken",
         ),
         Deviation(
-            "one way of sampling from beginning to end",
-            "section 6: it changed for months, and converged nets were trained on; this is the way that "
-            "the authors verified after the competition",
+            "one way of sampling images throughout",
+            "section 6: sampling changed over months, and converged nets were trained further; this is "
+            "the way that the authors verified after the competition",
         ),
         Deviation(
             "one process, synchronous steps",
@@ -103,11 +104,12 @@ SEVEN = Ensemble(
     protocols=SZEGEDY.protocols,  # section 7: the mean over crops, then over nets
     deviations=(
         Deviation(
-            "seven nets of one width", "section 7: one of them was wider, by how much is not stated"
+            "seven nets of one width",
+            "section 7: one of the seven was wider; how much wider is not stated",
         ),
         Deviation(
             "each net has its own initial weights",
-            "section 7: theirs had the same, by an oversight, and differed in sampling and order",
+            "section 7: by an oversight the authors' nets shared theirs; they differed in sampling and order",
         ),
     ),
 )
@@ -129,7 +131,7 @@ MINI = replace(
             "section 6 states none of them",
         ),
         Deviation(
-            "112-pixel crops; tests at half of the published scales",
+            "112-pixel crops; tests at half the published scales",
             "the images have 64 pixels, and the auxiliary heads' pool needs crops of 79",
         ),
         Deviation(
@@ -183,7 +185,9 @@ TOY = replace(
             "the auxiliary heads pool to 4x4, whatever the size of the maps",
             "their 5x5 pool does not fit crops under 79 pixels",
         ),
-        Deviation("dropout of 0.1 and 0.2 instead of 0.4 and 0.7", "overfitting is far off here"),
+        Deviation(
+            "dropout of 0.1 and 0.2 instead of 0.4 and 0.7", "overfitting is no concern here"
+        ),
         Deviation(
             "5 epochs at 2e-2, with drops at 4 and 4.7; the weights of the last third of an epoch averaged",
             "two CPU cores, less than a minute",

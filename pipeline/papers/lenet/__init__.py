@@ -3,7 +3,7 @@
     python -m pipeline.run --paper lenet --profile paper --data mnist=FOLDER_WITH_THE_FOUR_FILES
 
 The ancestor: local fields, shared weights and sub-sampling, fourteen years before ImageNet. It reads digits,
-and stands in the history for what AlexNet kept of it.
+and is part of the history for what AlexNet took over from it.
 """
 
 from pipeline.papers.lenet import claims, published, recipes
@@ -16,7 +16,7 @@ PAPER = Paper(
     system="LeNet-5",
     headline="LeNet-5",
     built_of="LeNet",
-    hardware="not in the summaries that were at hand; 20 passes over 60,000 digits",
+    hardware="not in the summaries available to us; 20 passes over 60,000 digits",
     recipes=recipes.RECIPES,
     published=published.PUBLISHED,
     claims=claims.CLAIMS,

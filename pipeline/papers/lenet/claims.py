@@ -1,4 +1,4 @@
-"""1998: what LeCun, Bottou, Bengio and Haffner claim of LeNet-5."""
+"""1998: what LeCun, Bottou, Bengio and Haffner claim about LeNet-5."""
 
 from stages.claim import Arm, Claim, PublishedEffect, everywhere
 from stages.tasks.classification.recipe import CrossEntropy
@@ -10,8 +10,8 @@ CLAIMS = (
     Claim(
         paper="lenet",
         id="convolution",
-        statement="Local fields, shared weights and sub-sampling lower the error below that of a fully "
-        "connected net with four times the parameters.",
+        statement="Local receptive fields, shared weights and sub-sampling lower the error below that of a "
+        "fully connected net with four times the parameters.",
         source="section III.C, Fig. 9",
         with_it=_LENET5,
         without=Arm(
@@ -24,7 +24,7 @@ CLAIMS = (
         paper="lenet",
         id="map_criterion",
         statement="The MAP criterion, with its rubbish class, lowers the error below that of the same net "
-        "trained by cross-entropy.",
+        "trained with cross-entropy.",
         source="section II.C",
         with_it=_LENET5,
         without=Arm("cross-entropy", changes={"loss": CrossEntropy()}),
@@ -35,6 +35,6 @@ CLAIMS = (
         statement="Distorted copies of the digits lower the error.",
         source="section III.C",
         published=(PublishedEffect(0.15, _TEST, "whole digit", "section III.C, Fig. 9"),),
-        not_comparable=everywhere("distortions of digits are not among our samplings"),
+        not_comparable=everywhere("distortions of digits are not implemented here"),
     ),
 )

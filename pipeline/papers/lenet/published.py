@@ -1,4 +1,4 @@
-"""What LeCun, Bottou, Bengio and Haffner printed in 1998 of the test on MNIST (section III.C, Fig. 9)."""
+"""What LeCun, Bottou, Bengio and Haffner printed in 1998 about the test on MNIST (section III.C, Fig. 9)."""
 
 from stages.measurement import published
 
@@ -38,7 +38,7 @@ PUBLISHED = (
         "centre_crop",
         benchmark="mnist-test",
         nets=3,
-        source=f"{_SOURCE}; that there are three is from memory",
+        source=f"{_SOURCE}; the number of nets is from memory",
         error_top1=0.7,
     ),
 )

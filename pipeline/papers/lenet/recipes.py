@@ -17,7 +17,7 @@ _ONE_RATE = Deviation(
 )
 _DISTANCE = Deviation(
     "the distance j of the MAP criterion's rubbish class is 10",
-    "the summaries that were at hand do not give it",
+    "the summaries available to us do not give it",
 )
 _SOFTMAX = Deviation(
     "softmax and cross-entropy",
@@ -55,14 +55,14 @@ LENET5 = Classification(
     batch_size=1,  # "stochastic": after each digit
     epochs=20,
     protocols=("centre_crop",),  # the whole digit
-    start_steps=0,  # the criterion's value of guessing is not ln(10)
+    start_steps=0,  # guessing does not score ln(10) under this criterion
     deviations=(_ONE_RATE, _DISTANCE),
 )
 
 # Section III.C: 28x28-300-100-10.
 _ITS_OWN_RATE = Deviation(
     "rates ten times those of LeNet-5",
-    "each net's rates are those at which it trains; in the paper the second derivatives see to that",
+    "each net needs rates at which it trains; in the paper the second derivatives take care of that",
 )
 FULLY_CONNECTED = replace(
     LENET5,
@@ -92,7 +92,7 @@ MINI_FULLY_CONNECTED = replace(
 # The embedded images, about a minute on two CPU cores.
 _EMBEDDED = (
     Deviation(
-        "32 pixels of the embedded images in grey, and random codes for their classes",
+        "the embedded images in grey, at 32 pixels, and random codes for their classes",
         "they are not digits, and their classes have no picture of 7 x 12 pixels",
     ),
     Deviation(
@@ -101,7 +101,7 @@ _EMBEDDED = (
     ),
     Deviation(
         "15 epochs with momentum 0.9, batches of 16 and a rate of 0.001 that falls once",
-        "without momentum the net does not leave guessing in a minute on these images",
+        "without momentum the net does not get beyond guessing in a minute on these images",
     ),
 )
 _TOY_OPTIMISER = replace(_optimiser((0, 0.001), (12, 0.0002)), momentum=0.9)

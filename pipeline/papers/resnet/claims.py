@@ -24,7 +24,7 @@ _RES_50, _RES_101, _RES_152 = (_net(f"resnet{n}", f"ResNet-{n}") for n in (50, 1
 
 
 def _cifar(depth: int, *, plain: bool = False) -> Arm:
-    """The net of section 4.2; at the smaller scales on their own images, with the headline's recipe."""
+    """The net of section 4.2; in the smaller profiles on their own images, with the headline's recipe."""
     kind = "plain" if plain else "ResNet"
     return Arm(
         f"{kind}-{depth}",
@@ -63,7 +63,8 @@ CLAIMS = (
     ),
     _claim(
         id="degradation_training",
-        statement="It is not overfitting: among plain nets, 34 layers have a higher training error than 18.",
+        statement="The cause is not overfitting: among plain nets, 34 layers also have a higher training "
+        "error than 18.",
         source="section 4.1, Fig. 4",
         with_it=_PLAIN_18,
         without=_PLAIN_34,
@@ -97,7 +98,7 @@ CLAIMS = (
     ),
     _claim(
         id="option_b",
-        statement="Projections where dimensions grow (B) have a lower error than zero-padding (A).",
+        statement="Projections where dimensions grow (B) give a lower error than zero-padding (A).",
         source="section 4.1, Table 3",
         with_it=_RES_34_B,
         without=_RES_34,
@@ -105,7 +106,7 @@ CLAIMS = (
     ),
     _claim(
         id="option_c",
-        statement="Projections everywhere (C) have a marginally lower error than where dimensions grow (B).",
+        statement="Projections everywhere (C) give a marginally lower error than where dimensions grow (B).",
         source="section 4.1, Table 3",
         with_it=_RES_34_C,
         without=_RES_34_B,
@@ -137,7 +138,7 @@ CLAIMS = (
     ),
     _claim(
         id="ten_crop",
-        statement="Ten crops have a lower error than the centre crop.",
+        statement="Ten crops give a lower error than the centre crop.",
         source="section 3.4",
         with_it=Arm("ten crops", protocol="ten_crop"),
         without=Arm("centre crop", protocol="centre_crop"),
@@ -152,7 +153,7 @@ CLAIMS = (
     ),
     _claim(
         id="multi_scale",
-        statement="Whole images at several scales have a lower error than ten crops.",
+        statement="Whole images at several scales give a lower error than ten crops.",
         source="section 3.4, Tables 3 and 4",
         with_it=Arm("several scales", protocol="dense_multi_scale"),
         without=Arm("ten crops", protocol="ten_crop"),
@@ -167,7 +168,7 @@ CLAIMS = (
     ),
     _claim(
         id="cifar_degradation_training",
-        statement="Among plain nets for CIFAR, 56 layers have a higher training error than 20, too.",
+        statement="Among plain nets for CIFAR, 56 layers also have a higher training error than 20.",
         source="section 4.2, Fig. 1 and 6",
         with_it=_cifar(20, plain=True),
         without=_cifar(56, plain=True),

@@ -56,16 +56,16 @@ RESNET_152 = Classification(
     start_steps=10_000,  # two epochs of ILSVRC-2012
     deviations=(
         Deviation(
-            "the drops wait for three epochs without a gain of 0.1 points, by the centre crop; two of them",
-            "section 3.4 says when the error plateaus, and no more; Fig. 4 shows two",
+            "the two drops wait for three epochs without a gain of 0.1 points, by the centre crop",
+            "section 3.4 says only 'when the error plateaus'; Fig. 4 shows two drops",
         ),
         Deviation(
             "mirror images are tested at every scale",
             "section 3.4 does not mention them; the papers from which it takes the method do",
         ),
         Deviation(
-            "batch normalisation is tested with running averages",
-            "the released models have true averages over a large batch after training, which changes "
+            "batch normalisation uses running averages at test time",
+            "the released models use true averages over a large batch after training, which changes "
             "the error by less than 0.1 points",
         ),
     ),
@@ -94,7 +94,7 @@ SIX = Ensemble(
     deviations=(
         Deviation(
             "besides the two nets of 152 layers, two of 101, one of 50 and one of 34",
-            "section 4.1 says six models of different depth, only two of them of 152 layers, and no more",
+            "section 4.1 says only that there are six models of different depth, two of them with 152 layers",
         ),
     ),
 )
@@ -119,12 +119,13 @@ def _cifar(n: int, shortcut: str | None = "A") -> Classification:
         deviations=(
             Deviation(
                 "the border is black, and the mean image is subtracted from the crop",
-                "section 4.2 names the subtraction first, after which zeros are grey; here images are bytes "
-                "until they are on the device",
+                "section 4.2 mentions the subtraction first, which makes the zero padding grey; here images "
+                "stay bytes until they are on the device",
             ),
             Deviation(
-                "all 50,000 images are trained on from the start",
-                "section 4.2 chose the schedule on 45,000 of them, and does not say which net it tested",
+                "training uses all 50,000 images from the start",
+                "section 4.2 chose the schedule on 45,000 of them, and does not say on how many the "
+                "tested nets were trained",
             ),
         ),
     )
@@ -145,7 +146,7 @@ MINI_50 = replace(
     deviations=(
         *RESNET_152.deviations[1:],
         Deviation(
-            "112-pixel crops; all scales half of the published ones",
+            "112-pixel crops; all scales half the published ones",
             "the images have 64 pixels, and the net halves them five times",
         ),
         Deviation(

@@ -31,7 +31,7 @@ def _cardinality() -> Iterator[Claim]:
     for (few, few_error), (more, more_error) in pairwise(_SAME_COST.items()):
         yield _claim(
             id=f"cardinality_{more[0]}",
-            statement=f"At equal cost, {more[0]} paths have a lower error than {few[0]}.",
+            statement=f"At equal cost, {more[0]} paths give a lower error than {few[0]}.",
             source="section 5.1, Table 3",
             with_it=_net(50, *more),
             without=_net(50, *few),
@@ -39,13 +39,15 @@ def _cardinality() -> Iterator[Claim]:
         )
 
 
-# The toy nets have one block a stage whatever their depth is called.
-_NO_DEPTH = {"toy": "its nets have one block a stage at any depth: the claim on 50 layers tests it"}
+# The toy nets have one block per stage whatever their nominal depth.
+_NO_DEPTH = {
+    "toy": "its nets have one block per stage at any depth; the claim on 50 layers tests the same"
+}
 
 CLAIMS = (
     _claim(
         id="cardinality",
-        statement="At equal cost, 32 paths have a lower error than one, the ResNet.",
+        statement="At equal cost, 32 paths give a lower error than one, which is ResNet.",
         source="section 5.1, Table 3",
         with_it=_net(50, 32, 4),
         without=_net(50, 1, 64),
@@ -54,7 +56,7 @@ CLAIMS = (
     *_cardinality(),
     _claim(
         id="cardinality_101",
-        statement="With 101 layers, too, 32 paths have a lower error than one.",
+        statement="With 101 layers as well, 32 paths give a lower error than one.",
         source="section 5.1, Tables 3 and 4",
         with_it=_net(101, 32, 4),
         without=_net(101, 1, 64),
@@ -63,7 +65,7 @@ CLAIMS = (
     ),
     _claim(
         id="training_error",
-        statement="It is not regularisation: 32 paths have a lower training error, too.",
+        statement="The gain is not regularisation: 32 paths also give a lower training error.",
         source="section 5.1",
         with_it=_net(101, 32, 4),
         without=_net(101, 1, 64),
@@ -75,7 +77,7 @@ CLAIMS = (
     ),
     _claim(
         id="twice_the_cost",
-        statement="Among nets of twice the cost, more paths have a lower error than wider layers.",
+        statement="At twice the cost, more paths give a lower error than wider layers.",
         source="section 5.1, Table 4",
         with_it=_net(101, 64, 4),
         without=_net(101, 1, 100),

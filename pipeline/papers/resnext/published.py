@@ -1,6 +1,6 @@
 """What Xie, Girshick, Dollar, Tu and He printed (2016).
 
-The entry, 3.031 % on the test set, stands in the official record alone: it is an ensemble whose members were
+The entry, 3.031 % on the test set, appears only in the official record: it is an ensemble whose members were
 not published.
 """
 

@@ -38,8 +38,8 @@ def _net(layers: int, cardinality: int, width: int) -> Classification:
         start_steps=10_000,  # two epochs of ILSVRC-2012
         deviations=(
             Deviation(
-                "a crop's shape is drawn evenly by its logarithm between 9/16 and 16/9",
-                "fb.resnet.torch squares an even draw from 3/4 to 4/3, mirrored half of the time",
+                "a crop's aspect ratio is drawn log-uniformly between 9/16 and 16/9",
+                "fb.resnet.torch squares a uniform draw from 3/4 to 4/3, and inverts it half of the time",
             ),
         ),
     )
@@ -69,7 +69,7 @@ MINI_50_32X4D = replace(
         *_net(50, 32, 4).deviations,
         Deviation("50 layers, not 101", "minutes instead of the ten days of the larger net"),
         Deviation(
-            "112-pixel crops; all scales half of the published ones",
+            "112-pixel crops; all scales half the published ones",
             "the images have 64 pixels, and the net halves them five times",
         ),
         Deviation(
@@ -108,12 +108,13 @@ TOY_8X8D = replace(
     start_steps=450,
     deviations=(
         Deviation(
-            "one block a stage, 14 layers, and a quarter of the channels, in 8 paths",
+            "one block per stage, 14 layers, and a quarter of the channels, in 8 paths",
             "two CPU cores, less than a minute",
         ),
         Deviation("64-pixel crops", "the embedded images have 72 pixels"),
         Deviation(
-            "crops of at least 60 % of the area", "in so few epochs smaller ones hide the object"
+            "crops of at least 60 % of the area",
+            "smaller crops often miss the object, which matters in so few epochs",
         ),
         Deviation(
             "5 epochs of batches of 32 at 0.05, with drops at 3.5 and 4.6",

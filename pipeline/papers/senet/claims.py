@@ -16,8 +16,10 @@ def _table_2(net: str, layers: int, *, top1: float, top5: float) -> Claim:
     model = f"se_{net}{layers}" + ("_32x4d" if net == "resnext" else "")
     base = {"paper": f"se_{net}{layers}"}
     spelt = {"resnet": "ResNet", "resnext": "ResNeXt"}[net]
-    # The toy net has one block a stage whatever its depth is called.
-    deep = {"toy": "its nets have one block a stage at any depth: the claim on 50 layers tests it"}
+    # The toy net has one block per stage whatever its nominal depth.
+    deep = {
+        "toy": "its nets have one block per stage at any depth; the claim on 50 layers tests the same"
+    }
     return _claim(
         id=f"{net}{layers}",
         statement=f"Squeeze-and-excitation lowers the error of {spelt}-{layers}.",
@@ -70,7 +72,7 @@ CLAIMS = (
     _table_2("resnext", 101, top1=0.48, top5=0.56),
     _claim(
         id="ratio_8",
-        statement="Reducing by 16 is as good as by 8, to within a third of a point.",
+        statement="A reduction by 16 gives the same error as by 8, to within 0.3 points.",
         source="section 6, Table 10",
         with_it=_AS_PUBLISHED,
         without=_se("r = 8", reduction=8),
@@ -80,7 +82,7 @@ CLAIMS = (
     ),
     _claim(
         id="ratio_2",
-        statement="Reducing by 16 is as good as by 2, to within a third of a point.",
+        statement="A reduction by 16 gives the same error as by 2, to within 0.3 points.",
         source="section 6, Table 10",
         with_it=_AS_PUBLISHED,
         without=_se("r = 2", reduction=2),
@@ -90,7 +92,7 @@ CLAIMS = (
     ),
     _choice(
         "ratio_32",
-        "Reducing by 16 has a lower error than by 32.",
+        "A reduction by 16 gives a lower error than by 32.",
         "Table 10",
         _se("r = 32", reduction=32),
         top1=0.44,
@@ -98,7 +100,7 @@ CLAIMS = (
     ),
     _choice(
         "average_squeeze",
-        "Squeezing by the average has a lower error than by the maximum.",
+        "Squeezing by average pooling gives a lower error than by max pooling.",
         "Table 11",
         _se("maximum", squeeze="max"),
         top1=0.29,
@@ -106,7 +108,7 @@ CLAIMS = (
     ),
     _choice(
         "global_squeeze",
-        "Squeezing has a lower error than the same operator without it.",
+        "An SE block gives a lower error than the same block without the squeeze.",
         "Table 16",
         _se("no squeeze", squeeze="none"),
         top1=0.65,
@@ -114,7 +116,7 @@ CLAIMS = (
     ),
     _choice(
         "sigmoid_tanh",
-        "A sigmoid gate has a lower error than tanh.",
+        "A sigmoid gate gives a lower error than tanh.",
         "Table 12",
         _se("tanh", gate="tanh"),
         top1=0.72,
@@ -122,7 +124,7 @@ CLAIMS = (
     ),
     _choice(
         "sigmoid_relu",
-        "A sigmoid gate has a lower error than ReLU.",
+        "A sigmoid gate gives a lower error than ReLU.",
         "Table 12",
         _se("ReLU", gate="relu"),
         top1=1.19,
@@ -130,7 +132,7 @@ CLAIMS = (
     ),
     _choice(
         "place_post",
-        "The block before the addition has a lower error than after it.",
+        "An SE block placed before the addition gives a lower error than one placed after it.",
         "Table 14",
         _se("behind the addition", place="post"),
         top1=0.50,

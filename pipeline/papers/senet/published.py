@@ -1,6 +1,6 @@
 """What Hu, Shen, Albanie, Sun and Wu printed (2017), and the notes of their released nets.
 
-The entry, 2.251 % on the test set, stands in the official record alone: it is an ensemble whose members were
+The entry, 2.251 % on the test set, appears only in the official record: it is an ensemble whose members were
 not published.
 """
 

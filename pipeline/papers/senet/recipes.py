@@ -1,6 +1,6 @@
 """How the nets of Hu, Shen, Albanie, Sun and Wu were trained (2017), at each profile.
 
-The winning entry is a small ensemble that includes SENet-154. Tables 2 and 8 are its nets one by one; the
+The winning entry is a small ensemble that includes SENet-154. Tables 2 and 8 give single nets; the
 baselines without squeeze-and-excitation (``resnet50`` beside ``se_resnet50``) are the authors' own
 re-implementations in Table 2.
 """
@@ -23,7 +23,7 @@ def _optimiser(rate: Schedule) -> Optimiser:
     )
 
 
-_DECAY = Deviation("weight decay of 1e-4", "section 5.1 states none; it is ResNet's")
+_DECAY = Deviation("weight decay of 1e-4", "section 5.1 states none; this is ResNet's")
 
 
 def _net(model: str, **knobs: object) -> Classification:
@@ -55,7 +55,7 @@ def _long(model: str, **knobs: object) -> Classification:
             _DECAY,
             Deviation(
                 "labels are smoothed by 0.1",
-                "section 6 says label smoothing and not by how much; it is Inception-v3's",
+                "section 6 mentions label smoothing but not its strength; 0.1 is Inception-v3's",
             ),
         ),
     )
@@ -72,11 +72,11 @@ SENET_154 = replace(
         _DECAY,
         Deviation(
             "labels are smoothed by 0.1",
-            "the appendix says label smoothing and not by how much; it is Inception-v3's",
+            "the appendix mentions label smoothing but not its strength; 0.1 is Inception-v3's",
         ),
         Deviation(
-            "batch normalisation goes on to the end",
-            "the appendix freezes it in the last epochs, and does not say in how many",
+            "batch normalisation is never frozen",
+            "the appendix freezes it in the last epochs, but does not say how many",
         ),
         Deviation(
             "100 epochs with drops at 30, 60 and 90", "the appendix gives no schedule of its own"
@@ -84,7 +84,7 @@ SENET_154 = replace(
     ),
 )
 
-# Table 2's names, beside those of the nets.
+# The names in Table 2, and the networks here.
 _BASELINES = {
     "resnet50": "se_resnet50",
     "resnet101": "se_resnet101",
@@ -103,7 +103,9 @@ MINI_50 = replace(
     start_steps=1000,
     deviations=(
         _DECAY,
-        Deviation("SE-ResNet-50 stands in for SENet-154", "minutes on one GPU, not days on 64"),
+        Deviation(
+            "SE-ResNet-50 stands in for SENet-154", "minutes on one GPU instead of training on 64"
+        ),
         Deviation(
             "112-pixel crops of 128-pixel squares",
             "the images have 64 pixels, and the net halves them five times",
@@ -126,20 +128,22 @@ TOY_14 = replace(
     deviations=(
         _DECAY,
         Deviation(
-            "SE-ResNet with one block a stage, 14 layers, and a quarter of the channels",
+            "SE-ResNet with one block per stage, 14 layers, and a quarter of the channels",
             "two CPU cores, less than a minute",
         ),
         Deviation(
-            "the stride in the 3 x 3",
-            "with one block a stage a first 1 x 1 with stride would drop three quarters of every map unseen; "
-            "SENet-154 has it there, too",
+            "the stride is in the 3 x 3 convolution",
+            "with one block per stage, a strided first 1 x 1 would discard three quarters of every map "
+            "unseen; SENet-154 has its stride there, too",
         ),
         Deviation(
-            "a reduction by 4, not 16", "of so few channels a sixteenth would be single units"
+            "a reduction by 4, not 16",
+            "with so few channels a reduction by 16 would leave single units",
         ),
         Deviation("64-pixel crops of 72-pixel squares", "the embedded images have 72 pixels"),
         Deviation(
-            "crops of at least 60 % of the area", "in so few epochs smaller ones hide the object"
+            "crops of at least 60 % of the area",
+            "smaller crops often miss the object, which matters in so few epochs",
         ),
         Deviation(
             "5 epochs of batches of 32 at 0.05, with drops at 3.6 and 4.6",

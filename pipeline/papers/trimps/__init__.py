@@ -2,11 +2,11 @@
 
     python -m pipeline.run --year 2016 --profile paper --data FOLDER_WITH_THE_OFFICIAL_ARCHIVES
 
-What is known stands on workshop slides ("Good Practices for Deep Feature Fusion") and the results page:
+What is known comes from workshop slides ("Good Practices for Deep Feature Fusion") and the results page:
 Inception-v3, Inception-v4, Inception-ResNet-v2, a pre-activation ResNet-200 and a wide ResNet of 68 layers,
-each trained with augmentation over several scales and large batches, tested densely at several scales with
-mirror images, their answers summed with weights, the best net's being higher. So the idea can be rebuilt;
-the entry cannot.
+each trained with multi-scale augmentation and large batches, and tested densely at several scales with
+mirror images; their outputs are summed with weights, the largest for the best net. So the idea can be
+rebuilt; the entry cannot.
 """
 
 from pipeline.papers.trimps import claims, published, recipes

@@ -1,4 +1,4 @@
-"""What is known of the figures of Trimps-Soushen (2016), and what its nets' own papers printed."""
+"""What is known about the figures of Trimps-Soushen (2016), and what its nets' own papers printed."""
 
 from stages.measurement import Published, published
 
@@ -11,7 +11,7 @@ PUBLISHED: tuple[Published, ...] = (
         source="a review of the team's slides",
     ),
     published(
-        "the fusion; its nets were not counted, five kinds",
+        "the fusion: five kinds of nets, number of nets not published",
         "dense_multi_scale",
         recipe="fusion",
         error_top5=2.92,
@@ -19,7 +19,7 @@ PUBLISHED: tuple[Published, ...] = (
         source="a review of the team's slides",
     ),
     published(
-        "the fusion; its nets were not counted, five kinds",
+        "the fusion: five kinds of nets, number of nets not published",
         "dense_multi_scale",
         recipe="fusion",
         error_top5=2.99,
@@ -33,7 +33,7 @@ PUBLISHED: tuple[Published, ...] = (
         )
         for described, protocol, recipe, top1, top5, source in (
             (
-                "Inception-v3, 48,238 images without the blacklisted",
+                "Inception-v3, on the 48,238 images that are not blacklisted",
                 "centre_crop",
                 "inception_v3",
                 21.2,

@@ -1,6 +1,6 @@
 """How a fusion like that of Trimps-Soushen is trained (2016), at each profile.
 
-The slides do not say how the team trained its nets. Each member is trained as the paper of its own net says.
+The slides do not say how the team trained its nets. Each member is trained as its net's own paper says.
 """
 
 from dataclasses import replace
@@ -54,11 +54,11 @@ def _inception(model: str, auxiliary_weight: float = 0.0) -> Classification:
             ),
             Deviation(
                 "the weights of the last five epochs are averaged",
-                "both papers say a running average over time, and not over how much",
+                "both papers mention a running average of the weights but not its length",
             ),
             Deviation(
                 "crops of a random area and shape",
-                "the winner's slides say multi-scale augmentation, and no more",
+                "the winner's slides mention only multi-scale augmentation",
             ),
         ),
     )
@@ -99,20 +99,20 @@ FUSION = Ensemble(
     deviations=(
         Deviation(
             "one net of each kind, Inception-ResNet-v2 counted twice",
-            "neither the number of nets nor their weights were published, only that this one, the best "
-            "alone, counted more",
+            "neither the number of nets nor their weights were published, only that the best single net, "
+            "this one, had a larger weight",
         ),
         Deviation(
             "the wide ResNet has the 22 blocks that 68 layers allow",
             "the slides' WRN-68-3 was never defined in public",
         ),
         Deviation(
-            "the scales of the test are ours",
-            "the slides say several, and mirror images, and no more",
+            "the test scales are our choice",
+            "the slides say only that there were several, with mirror images",
         ),
         Deviation(
             "each member is trained as its own paper says",
-            "the slides say multi-scale augmentation and large batches, and no more",
+            "the slides mention only multi-scale augmentation and large batches",
         ),
     ),
 )
@@ -129,7 +129,7 @@ _MINI = replace(
     start_steps=1000,
     deviations=(
         Deviation(
-            "112-pixel crops; all scales half of the larger profile's", "the images have 64 pixels"
+            "112-pixel crops; all scales half the larger profile's", "the images have 64 pixels"
         ),
         Deviation(
             "22 epochs of batches of 128 at 0.05, with drops at 12 and 18",
@@ -157,7 +157,9 @@ MINI_FUSION = Ensemble(
                 knobs={"width": 0.5},
                 deviations=(
                     *_MINI.deviations,
-                    Deviation("half of the channels", "its 200 layers in a third of ten minutes"),
+                    Deviation(
+                        "half of the channels", "to fit 200 layers into a third of ten minutes"
+                    ),
                 ),
             )
         ),
@@ -172,9 +174,7 @@ MINI_FUSION = Ensemble(
         ),
     ),
     protocols=_PROTOCOLS,
-    deviations=(
-        Deviation("three of the five kinds, weighted alike", "ten minutes for all together"),
-    ),
+    deviations=(Deviation("three of the five kinds, with equal weights", "ten minutes in total"),),
 )
 
 # The embedded images; three members in about a minute on two CPU cores.
@@ -200,7 +200,8 @@ _TOY = replace(
     deviations=(
         Deviation("56-pixel crops of 64-pixel squares", "the embedded images have 72 pixels"),
         Deviation(
-            "crops of at least 60 % of the area", "in so few epochs smaller ones hide the object"
+            "crops of at least 60 % of the area",
+            "smaller crops often miss the object, which matters in so few epochs",
         ),
         Deviation(
             "3 epochs of batches of 32 at 0.05, with drops at 2.2 and 2.7",
@@ -216,7 +217,7 @@ _TOY = replace(
     ),
 )
 _ONE_BLOCK = Deviation(
-    "one block a stage, an eighth or a quarter of the channels",
+    "one block per stage, an eighth or a quarter of the channels",
     "two CPU cores, a minute for all nets",
 )
 TOY_FUSION = Ensemble(
@@ -231,7 +232,7 @@ TOY_FUSION = Ensemble(
                     _ONE_BLOCK,
                     Deviation(
                         "a ResNeXt stands in for the three Inceptions",
-                        "they come in no narrower widths, and GoogLeNet takes longer to begin to learn",
+                        "they cannot be made narrower, and GoogLeNet takes longer to begin to learn",
                     ),
                 ),
             )
@@ -245,8 +246,8 @@ TOY_FUSION = Ensemble(
                     *_TOY.deviations,
                     _ONE_BLOCK,
                     Deviation(
-                        "the stride in the 3 x 3",
-                        "a first 1 x 1 with stride would drop three quarters of every map unseen",
+                        "the stride is in the 3 x 3 convolution",
+                        "a strided first 1 x 1 would discard three quarters of every map unseen",
                     ),
                 ),
             )
@@ -261,7 +262,7 @@ TOY_FUSION = Ensemble(
         ),
     ),
     protocols=_TOY_PROTOCOLS,
-    deviations=(Deviation("three nets, weighted alike", "a minute for all together"),),
+    deviations=(Deviation("three nets, with equal weights", "a minute in total"),),
 )
 
 RECIPES: Recipes = {

@@ -1,7 +1,7 @@
-"""2014: what Simonyan and Zisserman claim (arXiv:1409.1556v6), Tables 3 to 5 and what stands between them.
+"""2014: what Simonyan and Zisserman claim (arXiv:1409.1556v6), in Tables 3 to 5 and the text between them.
 
-Where the paper profile has the arms as recipes of their own, those are the base; at the smaller scales, which
-train in one stage at jittered scales, each net takes the place of D in the headline's recipe.
+Where the paper profile has the arms as recipes of their own, those are the base; in the smaller profiles,
+which train in one stage at jittered scales, each net takes the place of D in the headline's recipe.
 """
 
 from functools import partial
@@ -69,7 +69,7 @@ CLAIMS = (
     ),
     _claim(
         id="lrn",
-        statement="Local response normalisation does not lower the error, nor raise it, by half a point.",
+        statement="Local response normalisation changes the error by less than half a point.",
         source="section 4.1, Table 3",
         with_it=Arm(
             "A-LRN",
@@ -99,7 +99,7 @@ CLAIMS = (
     ),
     _claim(
         id="small_filters",
-        statement="Two 3x3 convolutions have a lower error than one of 5x5.",
+        statement="Two 3x3 convolutions give a lower error than one of 5x5.",
         source="section 4.1",
         with_it=_from_scratch("B", "vgg_b"),
         without=_from_scratch("shallow B", "vgg_b", pairs_as_5x5=True),
@@ -107,25 +107,25 @@ CLAIMS = (
     ),
     _claim(
         id="scale_jitter",
-        statement="Training at scales from 256 to 512 has a lower error than at 384.",
+        statement="Training at scales from 256 to 512 gives a lower error than at 384.",
         source="section 4.1, Table 3",
         with_it=Arm("D, S in [256, 512]", base={"paper": "d_jitter"}),
         without=Arm("D, S = 384", base={"paper": "d_384"}),
         published=effects(_VAL, f"{_DENSE}, Q = 384", "Table 3", top1=1.2, top5=0.6),
         not_comparable=dict.fromkeys(
-            ("toy", "mini"), "nets are trained in one stage: scale_jitter_alone tests that"
+            ("toy", "mini"), "nets are trained in one stage here; see scale_jitter_alone"
         ),
     ),
     _claim(
         id="scale_jitter_alone",
-        statement="Of two trainings that begin alike, the one with jittered scales has a lower error.",
+        statement="Of two training runs with the same start, the one with jittered scales has a lower error.",
         source="section 4.1, without the jittered net's longer training",
         with_it=Arm("jittered"),
         without=Arm("one scale, centre square", augmentation={"sampling": CentreSquare()}),
     ),
     _claim(
         id="multi_scale",
-        statement="Testing at three scales has a lower error than at one.",
+        statement="Testing at three scales gives a lower error than at one.",
         source="section 4.2, Table 4",
         with_it=Arm("three scales", protocol="dense_multi_scale"),
         without=Arm("one scale", protocol="dense"),
@@ -133,7 +133,7 @@ CLAIMS = (
     ),
     _claim(
         id="multi_crop",
-        statement="Multiple crops have a slightly lower error than dense evaluation.",
+        statement="Multiple crops give a slightly lower error than dense evaluation.",
         source="section 4.3, Table 5",
         with_it=Arm("multi-crop", protocol="multi_crop"),
         without=Arm("dense", protocol="dense_multi_scale"),
@@ -141,7 +141,8 @@ CLAIMS = (
     ),
     _claim(
         id="crops_and_dense",
-        statement="Multiple crops and dense evaluation together have a lower error than dense alone.",
+        statement="Multiple crops and dense evaluation together give a lower error than dense "
+        "evaluation alone.",
         source="section 4.3, Table 5",
         with_it=Arm("both", protocol="multi_crop_and_dense"),
         without=Arm("dense", protocol="dense_multi_scale"),
@@ -149,8 +150,8 @@ CLAIMS = (
     ),
     _claim(
         id="glorot",
-        statement="With Glorot's initialisation a net needs no trained A: the error stays within half a "
-        "point.",
+        statement="With Glorot's initialisation a net need not start from a trained A: the error stays "
+        "within half a point.",
         source="section 3.1",
         with_it=_from_scratch("Glorot", "vgg_d"),
         without=Arm("from A", base={"paper": "d_256"}),

@@ -1,7 +1,7 @@
 """How the nets of Simonyan and Zisserman were trained (2014), at each profile.
 
 A recipe's name is the paper's own notation, net and training scale S: ``d_256``, ``d_384``, ``d_jitter`` for
-S in [256, 512]. Each is a training of its own that begins where another ended (section 3.1): B to E at
+S in [256, 512]. Each is a separate training run that begins where another ended (section 3.1): B to E at
 S = 256 from A, S = 384 from S = 256, the jittered one from S = 384.
 """
 
@@ -23,7 +23,7 @@ from stages.recipe import (
 from stages.tasks.classification.recipe import Classification, TestProtocol
 
 # Section 3.1: the first four convolutions and the fully connected layers. They are
-# matched by their names, since by their places the shapes do not fit.
+# matched by name: matched by position, the shapes do not fit.
 FROM_A = r"(conv1_1|conv2_1|conv3_1|conv3_2|fc6|fc7|fc8)\..*"
 
 _DENSE: tuple[TestProtocol, ...] = ("dense", "centre_crop")  # Table 3
@@ -69,20 +69,20 @@ def _optimiser(rate: Schedule, *frozen: ParameterGroup) -> Optimiser:
 
 # Section 3.1: 1e-2, divided by ten when the validation accuracy stopped improving, three times in total.
 _FROM_SCRATCH = _optimiser(Plateau(1e-2, factor=0.1, drops=3))
-# Section 3.1: 1e-3 for S = 384, for the jittered nets not stated. One drop less ends at the same rate.
+# Section 3.1: 1e-3 for S = 384, for the jittered nets not stated. One drop fewer ends at the same rate.
 _CONTINUED = _optimiser(Plateau(1e-3, factor=0.1, drops=2))
 
 _PLATEAU = Deviation(
     "the drops wait for three epochs without a gain of 0.1 points, by the centre crop",
-    "section 3.1 says when the validation accuracy stopped improving, and no more",
+    "section 3.1 says only 'when the validation set accuracy stopped improving'",
 )
 _STD = Deviation(
     "random weights have a standard deviation of 0.01",
-    "section 3.1 says a variance of 1e-2; with 0.1 the scores of net D begin at 1e10",
+    "section 3.1 says a variance of 1e-2; with a standard deviation of 0.1 the scores of net D start at 1e10",
 )
 _LENGTH = Deviation(
-    "74 epochs, and the drops, again",
-    "section 3.1 gives no length for trainings that begin from trained nets",
+    "another 74 epochs with the same drops",
+    "section 3.1 gives no length for training that starts from trained nets",
 )
 
 A_256 = Classification(
@@ -128,7 +128,7 @@ B_256, C_256, D_256, E_256 = (_from_a(f"vgg_{net}") for net in "bcde")
 C_384, D_384, E_384 = (_at(384, 384, net, _MULTI_SCALE) for net in (C_256, D_256, E_256))
 C_JITTER, D_JITTER, E_JITTER = (_at(256, 512, net, _ALL) for net in (C_384, D_384, E_384))
 
-# Section 4.4: what was submitted had only the fully connected layers fine-tuned.
+# Section 4.4: in the submitted net, only the fully connected layers were fine-tuned.
 D_JITTER_FC = replace(
     D_JITTER,
     optimiser=_optimiser(
@@ -154,7 +154,7 @@ D_AND_E = Ensemble(
 
 
 _ONE_STAGE = Deviation(
-    "one training at jittered scales instead of three at 256, at 384 and at both",
+    "one stage of training at jittered scales instead of three: at 256, at 384 and jittered",
     "minutes instead of weeks",
 )
 
@@ -200,7 +200,9 @@ TOY_A = replace(
             "48-pixel crops of scales from 52 to 60",
             "the embedded images have 72 pixels, and a step's time grows with the crop's area",
         ),
-        Deviation("no dropout", "it doubles the time to converge, and overfitting is far off here"),
+        Deviation(
+            "no dropout", "it doubles the time to converge, and overfitting is no concern here"
+        ),
         Deviation("no colour noise", "the embedded images' colours carry no information"),
         Deviation(
             "5 epochs of batches of 32, with a drop at 4",

@@ -29,7 +29,7 @@ def _replica(name: str, **knobs: Any) -> Arm:
 CLAIMS = (
     _claim(
         id="stem",
-        statement="Filters of 7x7 with stride 2 in the first layer, and stride 2 in the second, have a "
+        statement="Filters of 7x7 with stride 2 in the first layer, and stride 2 in the second, give a "
         "lower error than 11x11 with stride 4.",
         source="section 4.1, Table 2",
         with_it=_FIG_3,
@@ -42,7 +42,7 @@ CLAIMS = (
     _claim(
         id="stem_kernel",
         statement="Of the two changes, the smaller filters alone lower the error.",
-        source="section 4.1; never taken apart there",
+        source="section 4.1; never tested separately there",
         with_it=_FIG_3,
         without=Arm("11x11 / 2", knobs={"stem": (11, 2)}),
         not_comparable=_TOO_SMALL,
@@ -50,15 +50,15 @@ CLAIMS = (
     _claim(
         id="stem_stride",
         statement="Of the two changes, the smaller stride alone lowers the error.",
-        source="section 4.1; never taken apart there",
+        source="section 4.1; never tested separately there",
         with_it=_FIG_3,
-        # The maps from layer 2 on are as large: its stride makes up for that of layer 1.
+        # From layer 2 on the maps are the same size: its stride makes up for that of layer 1.
         without=Arm("7x7 / 4, then 1", knobs={"stem": (7, 4), "conv2_stride": 1}),
         not_comparable=_TOO_SMALL,
     ),
     _claim(
         id="conv2_stride",
-        statement="Stride 2 in the second layer costs no point of error.",
+        statement="Stride 2 in the second layer costs less than a point of error.",
         source="Fig. 3; never tested there",
         with_it=_FIG_3,
         without=Arm("stride 1", knobs={"conv2_stride": 1}),
@@ -67,7 +67,7 @@ CLAIMS = (
     ),
     _claim(
         id="filter_rms",
-        statement="Scaling filters of a root mean square above 0.1 back to it is crucial.",
+        statement="Rescaling filters whose root mean square exceeds 0.1 back to 0.1 is crucial.",
         source="section 3",
         with_it=_FIG_3,
         without=Arm("filters left alone", changes={"filter_rms": None}),
@@ -129,7 +129,7 @@ CLAIMS = (
     ),
     _claim(
         id="fc_2048",
-        statement="Layers 6 and 7 of 4096 units have a lower error than of 2048.",
+        statement="Layers 6 and 7 give a lower error with 4096 units than with 2048.",
         source="Table 3",
         with_it=_FIG_3,
         without=Arm("2048", knobs={"fc_channels": 2048}),
@@ -137,7 +137,7 @@ CLAIMS = (
     ),
     _claim(
         id="fc_8192",
-        statement="Layers 6 and 7 of 4096 units have a lower error than of 8192.",
+        statement="Layers 6 and 7 give a lower error with 4096 units than with 8192.",
         source="Table 3",
         with_it=_FIG_3,
         without=Arm("8192", knobs={"fc_channels": 8192}),

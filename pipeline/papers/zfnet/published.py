@@ -1,7 +1,7 @@
 """What Zeiler and Fergus printed (2013).
 
-The figures of the winner, Clarifai (11.743 and 11.197 %), stand in the official record alone: nobody can
-train its nets.
+The figures of the winner, Clarifai (11.743 and 11.197 %), appear only in the official record: its nets
+were never published.
 """
 
 from stages.measurement import Published, published

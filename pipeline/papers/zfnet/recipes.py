@@ -20,7 +20,7 @@ from stages.recipe import (
 )
 from stages.tasks.classification.recipe import Classification
 
-# Section 3: the fixed ten sub-crops and the per-pixel mean; there is no word of colour noise.
+# Section 3: the fixed ten sub-crops and the per-pixel mean; colour noise is not mentioned.
 AUGMENTATION = Augmentation(resize=256, crop=224, sampling=FixedCrops())
 
 
@@ -46,9 +46,9 @@ FIG_3 = Classification(
     deviations=(
         Deviation(
             "the rate is divided by ten, three times, after three epochs without a gain of 0.1 points",
-            "section 3 says annealed manually, but neither by how much nor how often",
+            "section 3 says the rate is annealed manually, but neither by how much nor how often",
         ),
-        Deviation("weight decay of 5e-4", "section 3 states none; it is Krizhevsky's"),
+        Deviation("weight decay of 5e-4", "section 3 states none; this is Krizhevsky's"),
     ),
 )
 
@@ -58,11 +58,11 @@ WIDER = replace(FIG_3, knobs={"wider": True})
 _FIVE = tuple(Member(FIG_3, seed=seed) for seed in range(5))
 _DIFFER_IN_SEEDS = Deviation(
     "the nets of one kind differ in their seeds",
-    "section 5.1 says multiple models, and not in what they differ",
+    "section 5.1 mentions multiple models but not how they differ",
 )
 
 _SHORT_SCHEDULE = Deviation(
-    "the rate drops by plan", "in so few epochs there is no plateau to wait for"
+    "the rate drops on a fixed schedule", "in so few epochs there is no plateau to wait for"
 )
 
 # 64-pixel photographs of 100 real classes; meant for ten minutes on one GPU, not measured yet.
@@ -103,11 +103,11 @@ TOY = replace(
         Deviation("64-pixel crops of 72-pixel squares", "the embedded images have 72 pixels"),
         Deviation(
             "dropout 0.1 instead of 0.5",
-            "0.5 doubles the time to converge, and overfitting is far off here",
+            "0.5 doubles the time to converge, and overfitting is no concern here",
         ),
         Deviation("13 epochs of batches of 64", "two CPU cores, about a minute"),
         Deviation(
-            "weights start at 0.015 instead of 0.01, rates fall from 3e-3 by plan",
+            "weights start at 0.015 instead of 0.01, rates fall from 3e-3 on a fixed schedule",
             "0.01 gives scores of nearly zero, and in so few steps not every seed gets beyond guessing",
         ),
     ),
@@ -124,8 +124,8 @@ RECIPES: Recipes = {
             (
                 _DIFFER_IN_SEEDS,
                 Deviation(
-                    "the sixth net is the one of (b)",
-                    "Table 2 says (a) and (b), of which (a) are five nets and (b) is one",
+                    "the sixth net is (b)",
+                    "Table 2 says (a) and (b), where (a) is five nets and (b) is one",
                 ),
             ),
         ),

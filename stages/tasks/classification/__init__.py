@@ -1,1 +1,1 @@
-"""Image classification: one label an image, answered by up to five classes."""
+"""Image classification: one label per image, answered by up to five classes."""

@@ -111,7 +111,7 @@ def training_batches(
         batch_size: images in a global batch.
         seed: of the run.
         epoch: from 0.
-        first_step: where to go on, counted within the epoch.
+        first_step: where to resume, counted within the epoch.
         drop_last: see `Classification`.
         shuffle_buffer: see `Classification`.
         part: which slice of each global batch.
@@ -153,7 +153,7 @@ class _Sent(NamedTuple):
     global_size: int
 
     def received(self) -> Batch:
-        images = self.images.opened() if isinstance(self.images, Handed) else self.images
+        images = self.images.tensor() if isinstance(self.images, Handed) else self.images
         return Batch(
             images.movedim(-1, -3),
             torch.from_numpy(self.labels),
@@ -184,7 +184,7 @@ class _TrainingBatches:
     def __call__(self, k: int) -> _Sent:
         if self._ahead is not None:
             self._ahead.at(k)
-        indices = self._part.of(self._batches[k])
+        indices = self._part.slice_of(self._batches[k])
         draws = [self._draws[i] for i in indices]
         # Pixels keep their channels side by side: copying them is then copying rows.
         shape = (len(indices), self._recipe.crop, self._recipe.crop, 3)
@@ -220,7 +220,7 @@ def evaluation_batches(
         part: which slice of the split.
         processes: loader processes, as in `training_batches`.
     """
-    mine = part.of(np.arange(len(images)))
+    mine = part.slice_of(np.arange(len(images)))
     size = max(1, at_once // views.count) if views.same_size else 1
     batches = [mine[start : start + size] for start in range(0, len(mine), size)]
     return load(_ViewBatches(images, batches, views), len(batches), images, processes)

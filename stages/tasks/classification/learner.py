@@ -1,4 +1,4 @@
-"""The training of a classifier: its crops, its loss, its validation, and when it did not start."""
+"""The training of a classifier: its crops, its loss, its validation, and when it did not take off."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,6 @@ from torch import Tensor
 import models
 from models.weights import Provenance, save_weights
 from models.zfnet import renormalise_after_step
-from stages.errors import PipelineError
 from stages.execution import Execution
 from stages.job import TrainingStopped, TrainJob
 from stages.load.images import Images
@@ -29,7 +28,7 @@ from stages.training.descent import Descent, Forward, take_weights
 from stages.training.initialisation import PairedInitialisation
 from stages.training.loop import sum_over_workers
 
-# A loss this close to that of guessing has not left it.
+# A loss above this share of the chance level has not fallen below it.
 STARTED = 0.99
 
 
@@ -43,7 +42,7 @@ class ClassificationLearner:
         part: this worker's place among all.
 
     Raises:
-        PipelineError: this worker does not see the data set, or cannot read it.
+        PipelineError: this worker cannot read the data set.
         TrainingStopped: it is smaller than one batch; a GPU is missing; or the weights to start from do
             not fit.
     """
@@ -52,11 +51,6 @@ class ClassificationLearner:
         self, job: TrainJob, recipe: Classification, device: torch.device, part: Part
     ) -> None:
         self.job, self.recipe, self.device, self.part = job, recipe, device, part
-        if not (job.dataset / "dataset.json").is_file():
-            raise PipelineError(
-                f"worker {part.rank} does not see the data set {job.dataset}",
-                "with several machines, put --workspace on storage that all of them mount",
-            )
         dataset = Dataset(job.dataset)
         self.classes = dataset.info.classes
         augmentation = recipe.augmentation
@@ -140,13 +134,13 @@ class ClassificationLearner:
         return loss, torch.stack([main.detach().double(), correct.double()])
 
     def check(self, steps: range, loss: float) -> None:
-        """See `Learner`: after the recipe's `start_steps` the loss must have left that of guessing."""
-        guessing = math.log(len(self.classes))
+        """See `Learner`: after the recipe's `start_steps` the loss must be below the chance level."""
+        chance = math.log(len(self.classes))
         due = steps.start < self.recipe.start_steps <= steps.stop
-        if due and loss > STARTED * guessing:
+        if due and loss > STARTED * chance:
             raise TrainingStopped(
-                f"did not start: after {steps.stop} steps the loss is {loss:.3f}, still that of "
-                f"guessing among {len(self.classes)} classes ({guessing:.3f})",
+                f"training did not take off: after {steps.stop} steps the loss is still {loss:.3f} (the "
+                f"chance level for {len(self.classes)} classes is {chance:.3f})",
                 "check the initialisation and the scale of the input (0-255 less the mean for the "
                 "early nets), change the learning rate, or raise the recipe's start_steps",
             )
@@ -205,6 +199,6 @@ def _decoding_device(execution: Execution, device: torch.device) -> torch.device
     if device.type != "cuda":
         raise TrainingStopped(
             "training images are to be decoded on a GPU, and this worker has none",
-            "leave --decode out, or give it a GPU",
+            "omit --decode, or give it a GPU",
         )
     return device

@@ -20,7 +20,7 @@ from stages.tasks.classification.recipe import Classification, PretrainedClassif
 from stages.tasks.task import Net
 
 TOP = 5
-# Views of a batch are tested together; so many images' views fit beside the network in a few GB.
+# Views of a batch are tested together; this many fit beside the network in a few GB.
 VIEWS_AT_ONCE = 500
 
 
@@ -137,7 +137,7 @@ def fuse(predictions: Sequence[Prediction], weights: Sequence[float]) -> Predict
 
 
 def prediction_table(prediction: Prediction) -> pa.Table:
-    """The first answers, a row an image.
+    """The first answers, one row per image.
 
     Returns:
         index (place in the split), label, answers (up to five classes, best first), probabilities
@@ -205,11 +205,11 @@ def _open(net: Net, dataset: Dataset, device: torch.device) -> Subject:
             f"the trained weights cannot be loaded: {error}",
             "train again with --force train, or name a file that this project wrote",
         ) from error
-    own = [item.synset for item in classes]
-    if list(provenance.classes) != own:
+    dataset_synsets = [item.synset for item in classes]
+    if list(provenance.classes) != dataset_synsets:
         raise PipelineError(
-            f"{net.weights} tells {len(provenance.classes)} classes apart, and not those "
-            f"{len(own)} of the data set",
+            f"{net.weights} was trained on {len(provenance.classes)} classes, which are not the data "
+            f"set's {len(dataset_synsets)}",
             "test it on the data set that it was trained on",
         )
     return Subject(model.to(device), input_of(origin, dataset, device))

@@ -10,8 +10,7 @@ from models.pretrained.libraries import load_pretrained
 from models.pretrained.preprocessing import RGB, Preprocessing
 from stages.dataset import ImageClass
 from stages.errors import PipelineError
-
-IMAGENET_CLASSES = 1000
+from stages.metrics import IMAGENET
 
 
 class Standardise:
@@ -90,7 +89,7 @@ def _load(
     name: str, weights: Path | None, download: bool = False
 ) -> tuple[nn.Module, Preprocessing]:
     try:
-        return load_pretrained(name, weights, num_classes=IMAGENET_CLASSES, download=download)
+        return load_pretrained(name, weights, num_classes=IMAGENET.classes, download=download)
     except (OSError, ValueError) as error:
         raise PipelineError(
             f"{name} cannot be tested: {error}",

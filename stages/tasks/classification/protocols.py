@@ -16,7 +16,7 @@ from stages.load.images import Images
 from stages.load.samples import Samples
 from stages.tasks.classification.recipe import Shown
 
-# Simonyan and Zisserman 2014, section 3.2: a regular grid of 5 x 5 crops a scale.
+# Simonyan and Zisserman 2014, section 3.2: a regular grid of 5 x 5 crops per scale.
 _GRID = 5
 
 
@@ -28,7 +28,7 @@ class Scaled:
         self._resized: dict[int, Tensor] = {}
 
     def at(self, short_side: int) -> Tensor:
-        """The whole image with a short side of so many pixels."""
+        """The whole image with a short side of the given number of pixels."""
         if short_side not in self._resized:
             self._resized[short_side] = resize_short_side(self.image, short_side)
         return self._resized[short_side]
@@ -86,7 +86,7 @@ def _dense_multi_scale(shown: Shown) -> Sequence[ViewTensor]:
 
 
 def _multi_crop(shown: Shown) -> Sequence[ViewTensor]:
-    """Simonyan and Zisserman 2014, section 3.2: 50 crops a scale, mirror images included."""
+    """Simonyan and Zisserman 2014, section 3.2: 50 crops per scale, mirror images included."""
 
     def cut(image: Scaled) -> Tensor:
         return torch.cat([_grid(image.at(side), shown.crop) for side in shown.scales])

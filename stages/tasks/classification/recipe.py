@@ -80,15 +80,15 @@ class Classification(Recipe):
     Attributes:
         augmentation: how a training crop is made, and the lengths of the tests.
         optimiser: which parameters learn how fast.
-        batch_size: images a step, over all workers together.
+        batch_size: images per step, over all workers together.
         test_scales: short sides in pixels of the protocols that test whole images, ascending; the
             middle one is that of ``dense``.
         drop_last: an epoch is floor(images / batch_size) steps; else every image is seen, the last
             ones in a smaller batch.
         shuffle_buffer: None for a uniformly random order of all images; else shards are visited
             whole, in random order, and an image moves by fewer than `shuffle_buffer` places.
-        start_steps: after so many steps the loss must have left ln(classes), or the run stops.
-        auxiliary_weight: what an auxiliary head's loss counts (Szegedy 2014, section 5: 0.3).
+        start_steps: after this many steps the loss must have fallen below ln(classes), or the run stops.
+        auxiliary_weight: the weight of an auxiliary head's loss (Szegedy 2014, section 5: 0.3).
         label_smoothing: share of the target that is spread evenly over all classes.
         filter_rms: after every step, filters of a larger root mean square are scaled back to it
             (Zeiler and Fergus 2013, section 3: 0.1).
@@ -114,6 +114,10 @@ class Classification(Recipe):
     average_from: float | None = None
     loss: Loss = field(default=CrossEntropy(), metadata={"since": 2})
     grey: tuple[float, float] | None = field(default=None, metadata={"since": 2})
+
+    def __post_init__(self) -> None:
+        if self.label_smoothing and not isinstance(self.loss, CrossEntropy):
+            raise ValueError("label smoothing is for cross-entropy alone")
 
     @property
     def shown(self) -> Shown:

@@ -1,6 +1,6 @@
 """From a classifier's predictions, image by image, to its errors. Importing this module imports no torch.
 
-A table of predictions has a row an image: its ``label``, ``answers`` (up to five classes, best first) and
+A table of predictions has one row per image: its ``label``, ``answers`` (up to five classes, best first) and
 ``probabilities`` (theirs).
 """
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stages.measurement import Interval
 from stages.metrics import METRICS
 
-# At so many images at once the probabilities of a thousand classes take 16 MB.
+# At this many images at once the probabilities of a thousand classes take 16 MB.
 _IMAGES_AT_ONCE = 4096
 # What a test of a classifier measures.
 _MEASURED = ("error_top1", "error_top5")

@@ -26,7 +26,7 @@ from stages.tasks.task import Net
 from stages.training.cost import Workload, from_data_sheet, measure
 from stages.training.loop import fit
 
-# What was found in this process, by what it depends on.
+# The costs that this process has worked out, by what they depend on.
 _COSTS: dict[Hashable, Cost] = {}
 
 
@@ -80,7 +80,7 @@ class ClassificationTask:
         key = (*network, classes, str(device), execution)
         if key in _COSTS:
             return replace(_COSTS[key], steps=steps, batch_size=recipe.batch_size)
-        # Nothing is computed with a data sheet's device, so that no room for weights is needed.
+        # Nothing is computed with a data sheet's device, so that no memory for weights is needed.
         create = models.create_on_meta if isinstance(device, str) else models.create
         model = create(recipe.model, classes, **recipe.knobs)
 

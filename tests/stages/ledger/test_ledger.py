@@ -24,7 +24,7 @@ from stages.measurement import Evaluation, Interval, Measurement
 from stages.metrics import METRICS, Metric
 from stages.report.forest import draw_forest
 from stages.report.tables import SCHEMA, lines
-from stages.report.write import Report, collate
+from stages.report.write import Report, write_report
 from stages.tasks.classification.predict import Prediction, prediction_table
 
 LRN = Claim(
@@ -368,7 +368,7 @@ def tested() -> Ledger:
 def report(tested: Ledger, tmp_path_factory: pytest.TempPathFactory) -> Report:
     """The report on that ledger."""
     measured = pairs(LRN, (1.3, 1.5, 1.4))
-    return collate(measured, published_results(), tmp_path_factory.mktemp("report"), tested)
+    return write_report(measured, published_results(), tmp_path_factory.mktemp("report"), tested)
 
 
 def test_the_tables_hold_the_ledger(report: Report) -> None:
@@ -427,8 +427,8 @@ def test_an_ablation_run_is_not_a_reproduction(report: Report) -> None:
 def test_the_same_ledger_gives_the_same_bytes(tested: Ledger, tmp_path: Path) -> None:
     measured = pairs(LRN, (1.3, 1.5, 1.4))
     for name in ("one", "two"):
-        collate(measured, published_results(), tmp_path / name, tested)
+        write_report(measured, published_results(), tmp_path / name, tested)
     for file in sorted((tmp_path / "one").iterdir()):
         assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes(), file.name
-    collate(measured, published_results(), tmp_path / "two")
+    write_report(measured, published_results(), tmp_path / "two")
     assert not list((tmp_path / "two").glob("forest-*"))  # nothing was tested

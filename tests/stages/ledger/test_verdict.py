@@ -8,7 +8,7 @@ from scipy import stats
 
 from stages.ledger.verdict import (
     Effect,
-    compare_answers,
+    compare_items,
     holm,
     judge,
     mcnemar,
@@ -177,7 +177,7 @@ def test_the_bootstrap_is_that_over_seeds_and_images() -> None:
     generator = np.random.default_rng(3)
     with_it = (generator.random((4, 600)) < [[0.6], [0.65], [0.55], [0.6]]).astype(float)
     without = (generator.random((4, 600)) < 0.5).astype(float)
-    view = compare_answers(with_it, without)
+    view = compare_items(with_it, without)
     gained = with_it - without
     means = []
     for _ in range(3000):
@@ -188,14 +188,14 @@ def test_the_bootstrap_is_that_over_seeds_and_images() -> None:
     )
     assert view.images == 600
     assert view.mcnemar == pytest.approx([mcnemar(pair) for pair in gained])
-    assert view == compare_answers(with_it, without)
+    assert view == compare_items(with_it, without)
 
 
 def test_shares_of_several_networks_have_no_mcnemar() -> None:
-    view = compare_answers(np.array([[1.0, 1.0, 0.0]]), np.array([[0.4, 1.0, 0.2]]))
+    view = compare_items(np.array([[1.0, 1.0, 0.0]]), np.array([[0.4, 1.0, 0.2]]))
     assert view.mcnemar == ()
     with pytest.raises(ValueError, match="do not pair"):
-        compare_answers(np.ones((1, 3)), np.ones((1, 4)))
+        compare_items(np.ones((1, 3)), np.ones((1, 4)))
 
 
 def test_holm_by_hand() -> None:

@@ -63,7 +63,7 @@ def assert_equal(found, expected) -> None:
 
 @given(st.integers(0, 300), st.integers(1, 9))
 def test_parts_share_out_everything_evenly(n: int, world: int) -> None:
-    parts = [Part(rank, world).of(np.arange(n)) for rank in range(world)]
+    parts = [Part(rank, world).slice_of(np.arange(n)) for rank in range(world)]
     assert np.array_equal(np.concatenate(parts), np.arange(n))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 

@@ -22,7 +22,7 @@ from tests.stages.sources.originals import contents
 
 
 def held(shared_data: Path, name: str, folder: Path) -> Path:
-    """A set as a source: archives where they lie, the loose samples in a folder a class."""
+    """A set as a source: archives where they lie, the loose samples in one folder per class."""
     if name != "full-res-samples":
         return shared_data / "mini-imagenet-real" / name
     with tarfile.open(shared_data / name / "samples.tar") as tar:

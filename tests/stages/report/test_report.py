@@ -12,7 +12,7 @@ import pytest
 from pipeline.papers import PAPERS
 from pipeline.papers.record import published_results
 from stages.measurement import Measurement, reproductions
-from stages.report.write import COLUMNS, collate
+from stages.report.write import COLUMNS, write_report
 
 SVG = "{http://www.w3.org/2000/svg}"
 PUBLISHED = published_results()
@@ -56,7 +56,7 @@ TOY = replace(
 
 
 def report(tmp_path, measurements, name="report"):
-    return collate(measurements, PUBLISHED, tmp_path / name, papers=PAPERS)
+    return write_report(measurements, PUBLISHED, tmp_path / name, papers=PAPERS)
 
 
 def rows(written):

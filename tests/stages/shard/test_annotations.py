@@ -117,7 +117,7 @@ def test_embedded_captions_and_objects_arrive(tmp_path: Path) -> None:
 def test_captions_of_another_form_are_refused(source: Path, tmp_path: Path, content: bytes) -> None:
     shutil.copytree(source, tmp_path / "copy")
     (tmp_path / "copy" / "captions.json").write_bytes(content)
-    refused(tmp_path / "copy", r"captions\.json cannot be read", "or take it away")
+    refused(tmp_path / "copy", r"captions\.json cannot be read", "or remove it")
 
 
 def test_images_without_a_class(source: Path, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_images_without_a_class(source: Path, tmp_path: Path) -> None:
     assert samples.objects[first].labels.tolist() == [1, 0]
     assert samples.captions[first] == ["Picture 0."]
     assert sum(map(len, samples.objects)) == 10
-    with pytest.raises(PipelineError, match="have no class of their own") as raised:
+    with pytest.raises(PipelineError, match="have no class labels") as raised:
         _ = samples.labels
     assert "a class each" in raised.value.fix
     # A shard holds the images alone.

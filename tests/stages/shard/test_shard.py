@@ -446,7 +446,7 @@ def test_a_disk_that_fills_up_leaves_something_to_go_on_with(source: Path, tmp_p
                 while True:
                     file.write(bytes(1 << 14))
 
-        with pytest.raises(PipelineError, match=r"no room is left for .*/data/"):
+        with pytest.raises(PipelineError, match=r"no space is left for .*/data/"):
             shard(found, disk / "data", shard_bytes=50_000, progress=fill)
         finished = list((disk / "data").glob("*.tar"))
         assert finished

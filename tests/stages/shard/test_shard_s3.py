@@ -66,7 +66,7 @@ def test_a_store_that_keeps_something_else_is_found_out(
     """Of unsigned requests this server stores the framing along with the content."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     folder = open_folder(new_bucket("for-anyone", bucket.split("?")[1]))
-    with pytest.raises(PipelineError, match="of x and was sent 10") as raised:
+    with pytest.raises(PipelineError, match="of x, but 10 were sent") as raised:
         folder.write_atomic("x", b"0123456789")
     assert "AWS_REQUEST_CHECKSUM_CALCULATION" in raised.value.fix
     assert not folder.exists("x")

@@ -82,8 +82,8 @@ def doubled_member(path: Path) -> None:
         (Path.unlink, "is missing"),
         (truncated, "instead of .* images are damaged or lost"),
         (emptied, "is 0 bytes long"),
-        (flipped, "has other bytes than were written"),
-        (overwritten, "has other bytes than were written: .* damaged or lost, first"),
+        (flipped, "has different content than was written"),
+        (overwritten, "has different content than was written: .* damaged or lost, first"),
         (lengthened, "bytes long instead of .*, all outside its images"),
         (swapped, "has the content of train-000000.tar"),
         (doubled_member, "all outside its images|instead of"),
@@ -169,8 +169,12 @@ def one_more(numbers: list[int]) -> list[int]:
     [
         ("label", next_label, "gives 1 samples a label that is not their synset's"),
         ("key", same_key, "holds 1 keys more than once, first {second}\n"),
-        ("key", same_key, r"train-000000.tar holds (\d+) samples, .* rightly, first {second}\n"),
-        ("offset", one_more, r"train-000000.tar holds (\d+) samples, .* rightly, first {first}\n"),
+        ("key", same_key, r"train-000000.tar holds (\d+) samples, .* correctly, first {second}\n"),
+        (
+            "offset",
+            one_more,
+            r"train-000000.tar holds (\d+) samples, .* correctly, first {first}\n",
+        ),
         ("width", one_more, r"{first} \(from .*\) does not decode: it is \d+ x \d+ (RGB|L)\n"),
     ],
 )
@@ -191,25 +195,37 @@ def objects_of(column: list[Any], **changed: Any) -> list[Any]:
 @pytest.mark.parametrize(
     ("column", "values", "problem"),
     [
-        ("label", lambda old: [None, *old[1:]], "gives 1 samples no label, and .* each has one"),
+        (
+            "label",
+            lambda old: [None, *old[1:]],
+            "has 1 samples without a label, but .* every sample has one",
+        ),
         ("objects", lambda old: [None, *old[1:]], "has 1 samples without a list of objects"),
-        ("objects", lambda old: [[None], *old[1:]], "1 samples with objects that are not whole"),
+        ("objects", lambda old: [[None], *old[1:]], "1 samples with incomplete objects"),
         (
             "objects",
             partial(objects_of, label=6),
-            "with objects of no class of the data set, first",
+            "with objects whose class is not in the data set, first",
         ),
-        ("objects", partial(objects_of, label=-1), "with objects of no class of the data set"),
-        ("objects", partial(objects_of, label=None), "with objects of no class of the data set"),
-        ("objects", partial(objects_of, difficult=None), "with objects that are not whole"),
+        (
+            "objects",
+            partial(objects_of, label=-1),
+            "with objects whose class is not in the data set",
+        ),
+        (
+            "objects",
+            partial(objects_of, label=None),
+            "with objects whose class is not in the data set",
+        ),
+        ("objects", partial(objects_of, difficult=None), "with incomplete objects"),
         ("objects", partial(objects_of, xmin=None), "with boxes whose corners are not numbers"),
         ("objects", partial(objects_of, ymax=float("nan")), "boxes whose corners are not numbers"),
         (
             "objects",
             partial(objects_of, xmax=9999),
-            "other odd boxes than are noted in their flags",
+            "with flags that do not match their odd boxes",
         ),
-        ("objects", partial(objects_of, xmax=1), "other odd boxes than are noted in their flags"),
+        ("objects", partial(objects_of, xmax=1), "with flags that do not match their odd boxes"),
         ("captions", lambda old: [["A fish.", " \n"], *old[1:]], "has 1 empty captions"),
         ("captions", lambda old: [[None], *old[1:]], "has 1 empty captions"),
         ("captions", lambda old: [None, *old[1:]], "and 1 samples without a list of them"),
@@ -236,7 +252,7 @@ def test_what_is_wrong_without_labels_is_found(
     said = problems(tmp_path / "data")
     assert "does not describe the data set" in said or column == "objects"
     if column == "label":
-        assert "gives 1 samples a label, and dataset.json says that none has one" in said
+        assert "has 1 samples with a label, but dataset.json says that none has one" in said
     else:
         assert "samples without a list of" in said
 
@@ -259,7 +275,7 @@ def test_odd_boxes_are_noted_and_no_fault(
     notes: list[str] = []
     assert verify(tmp_path / "data", decode=False, note=notes.append) == []
     (note,) = notes
-    assert note.startswith("70 images have a box of no area (box-empty), first ")
+    assert note.startswith("70 images have an empty box (box-empty), first ")
     done = command("pipeline.verify", tmp_path / "data", "--workers", "1", "--no-decode")
     assert done.returncode == 0, done.stderr
     assert f"noted     {note}" in done.stdout
@@ -272,17 +288,17 @@ def test_other_columns_are_found(copy: Path) -> None:
     for name in ("manifest.parquet", "rejects.parquet"):
         pq.write_table(pq.read_table(copy / name).drop_columns("split"), copy / name)
     found = problems(copy)
-    assert "manifest.parquet: has other columns than a data set's" in found
-    assert "rejects.parquet: has other columns than a data set's" in found
+    assert "manifest.parquet: has different columns from a data set's" in found
+    assert "rejects.parquet: has different columns from a data set's" in found
 
 
 def test_other_numbers_than_the_data_set_says_are_found(copy: Path) -> None:
     fates = read_info(copy).fates
     describe(copy, counts={"train": 97, "val": 41}, fates={**fates, "refused": 3})
     found = problems(copy)
-    assert "has 96 train images and dataset.json says 97" in found
-    assert "has 42 val images and dataset.json says 41" in found
-    assert "rejects.parquet: lists 0 files and dataset.json says 3" in found
+    assert "has 96 train images, but dataset.json says 97" in found
+    assert "has 42 val images, but dataset.json says 41" in found
+    assert "rejects.parquet: lists 0 files, but dataset.json says 3" in found
 
 
 def test_another_digest_is_found(copy: Path) -> None:
@@ -343,7 +359,7 @@ def test_the_order_of_ilsvrc_is_known(shared_data: Path, copy: Path) -> None:
 
 
 def test_ilsvrc_is_known_by_its_synsets_and_has_its_numbers_of_images(tmp_path: Path) -> None:
-    """A folder a class and no devkit. Of all but two images a class it is enough that they are listed."""
+    """One folder per class, no devkit. Of all but two images per class it is enough that they are listed."""
     synsets = ImageNetInfo().label_names()
     source = tmp_path / "source"
     image = odd_files()["plain"]
@@ -356,7 +372,7 @@ def test_ilsvrc_is_known_by_its_synsets_and_has_its_numbers_of_images(tmp_path: 
     assert is_ilsvrc(read_info(data))
     (finding,) = verify(data, decode=False)
     assert finding.problem == (
-        "1,000 classes have other numbers of images than ILSVRC-2012's (732 to 1,300 training and 50 "
+        "1,000 classes have a different number of images than in ILSVRC-2012 (732 to 1,300 training and 50 "
         "validation images), first class 0 (n01440764) with 1 and 1"
     )
     assert "a deliberate subset may be used" in finding.fix
@@ -379,7 +395,7 @@ def test_ilsvrc_is_known_by_its_synsets_and_has_its_numbers_of_images(tmp_path: 
     train[7], train[8], val[9], val[10] = 731, 1301, 49, 51
     refuse(train, val)
     (finding,) = verify(data, decode=False)
-    assert finding.problem.startswith("4 classes have other numbers of images")
+    assert finding.problem.startswith("4 classes have a different number of images")
     assert finding.problem.endswith(f"first class 7 ({synsets[7]}) with 731 and 50")
 
 
@@ -394,7 +410,8 @@ def test_labels_of_unknown_order_are_found(tmp_path: Path, name: str, findings: 
     assert len(found) == findings
     for finding in found:
         assert (
-            "its labels are numbers of the source whose order nothing confirms" in finding.problem
+            "its labels are the source's own numbers, whose order nothing confirms"
+            in finding.problem
         )
         assert "files whose names hold their synset" in finding.fix
 

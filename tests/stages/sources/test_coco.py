@@ -206,7 +206,7 @@ BOX = [1, 2, 3, 4]
         ("instances_val2017", {"categories": [{"id": 90, "name": ""}]}, "a category is called ''"),
         ("instances_val2017", {"categories": CATEGORIES[1:]}, "categories .* differ between"),
         ("instances_val2017", instances([12, 12]), "two images have one id"),
-        ("instances_val2017", instances([13]), "list other images"),
+        ("instances_val2017", instances([13]), "list different images"),
         ("captions_val2017", captions([12], (13, "x")), "a caption is of no image: 13"),
         ("captions_val2017", captions([12], (12, 5)), "captions are not a list of texts"),
         ("captions_val2017", captions([12], (12, "\ud800")), "is not COCO's annotation"),
@@ -263,7 +263,9 @@ def test_zips_and_two_years_and_two_sets_are_refused(tmp_path: Path) -> None:
     refused_at_once(tmp_path / "zips", "holds train2017.zip, which is not read in place", "unzip")
     root = unpacked(tmp_path / "coco", JSON)
     (root / "train2014").mkdir()
-    refused_at_once(root, "holds 2014 and 2017, and one year's images", "give the folder")
+    refused_at_once(
+        root, "holds 2014 and 2017, but a data set is one year's images", "give the folder"
+    )
     (root / "train2014").rmdir()
     (root / "VOCdevkit" / "VOC2007").mkdir(parents=True)
     refused_at_once(root, "looks like PASCAL VOC and like COCO", "one of them")

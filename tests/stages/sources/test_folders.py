@@ -1,4 +1,4 @@
-"""A folder a class, as folders or in one tar."""
+"""One folder per class, as folders or in one tar."""
 
 import shutil
 from pathlib import Path
@@ -125,12 +125,14 @@ def test_an_emptied_class_is_refused(root: Path) -> None:
 def test_a_class_that_only_val_has_is_refused(root: Path) -> None:
     folder = next((root / "val").iterdir())
     folder.rename(root / "val" / "n99999999")
-    refused(root, "have no training image, first n99999999", "both splits are of one set")
+    refused(
+        root, "have no training image, first n99999999", "both splits belong to the same data set"
+    )
 
 
 def test_what_is_no_image_is_refused(root: Path) -> None:
     (next((root / "train").iterdir()) / "Thumbs.db").write_bytes(b"x")
-    refused(root, r"Thumbs\.db', which is not named as an image", "take it away")
+    refused(root, r"Thumbs\.db', which is not named as an image", "remove it")
 
 
 def test_folders_in_a_class_are_refused(root: Path) -> None:

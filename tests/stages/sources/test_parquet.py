@@ -129,7 +129,7 @@ def test_labels_that_contradict_the_names_are_refused(originals: Originals, tmp_
 
 def test_unlabelled_images_in_a_split_are_refused(originals: Originals, tmp_path: Path) -> None:
     _write_both(tmp_path, originals, label=lambda image: -1)
-    refused(tmp_path, "has the label -1", "take the unlabelled images")
+    refused(tmp_path, "has the label -1", "remove the unlabelled images")
 
 
 def test_a_missing_split_is_refused(originals: Originals, tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_missing_shard_reads_each_row_group_once(originals: Originals, tmp_pat
     shard(found, tmp_path / "data")
     shards = sorted((tmp_path / "data").glob("*.tar"))
     whole = {path.name: path.read_bytes() for path in shards}
-    # One after the other: what was laid out for a shard is not taken for another's.
+    # One after the other: what was copied for a shard is not taken for another's.
     for path in shards:
         path.unlink()
         before = _bytes_read()

@@ -30,7 +30,10 @@ def test_a_data_set_without_its_manifest_is_refused(dataset: Dataset, tmp_path: 
 def test_a_key_that_fits_into_no_tar_is_refused(dataset: Dataset, tmp_path: Path, key: str) -> None:
     (tmp_path / "dataset.json").write_bytes((dataset.root / "dataset.json").read_bytes())
     manifest = pq.read_table(dataset.root / "manifest.parquet")
-    for name, problem in (("x" * 96, None), (key, f"image called {key!r}, which fits into no")):
+    for name, problem in (
+        ("x" * 96, None),
+        (key, f"image called {key!r}, which is not a valid sample name"),
+    ):
         keys = pa.array([name, *manifest["key"].to_pylist()[1:]])
         column = manifest.schema.get_field_index("key")
         pq.write_table(manifest.set_column(column, "key", keys), tmp_path / "manifest.parquet")
@@ -77,5 +80,5 @@ def test_what_is_no_source(tmp_path: Path) -> None:
     refused_at_once(tmp_path / "nowhere", "does not exist", "embedded images")
     (tmp_path / "file").write_text("x")
     refused_at_once(tmp_path / "file", "is a file, not a folder", "the folder that holds it")
-    refused_at_once(tmp_path, "in a form that is known, but file", "give a folder with")
-    refused_at_once("memory://bucket/nothing", "but nothing", "give a folder with")
+    refused_at_once(tmp_path, r"in a known layout \(found: file", "give a folder with")
+    refused_at_once("memory://bucket/nothing", "found: nothing", "give a folder with")

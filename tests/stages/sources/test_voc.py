@@ -211,8 +211,8 @@ def test_commands_take_the_tar_and_refuse_to_classify_it(tmp_path: Path) -> None
         assert done.returncode == 2
         problem, fix = done.stderr.strip().splitlines()
         assert problem.startswith(f"error: {data} is ")
-        assert "its images have no class of their own" in problem
-        assert "a folder a class" in fix
+        assert "its images have no class labels" in problem
+        assert "one folder per class" in fix
         begun = [path.name for path in workspace.rglob("*") if path.is_file()]
         assert begun in ([], [".gitignore"])
 
@@ -255,7 +255,7 @@ def test_two_sets_in_one_folder_are_refused(root: Path) -> None:
             b"000005\n",
             "1 images .* in trainval and in test, first 000005",
         ),
-        ("ImageSets/Main/test.txt", b"000002\n", "lists the test image '000002' and has no"),
+        ("ImageSets/Main/test.txt", b"000002\n", "lists the test image '000002' but has no"),
         ("ImageSets/Main/test.txt", b"../../000001\n", "lists the test image '../../000001'"),
         ("ImageSets/Main/test.txt", b"", "has no val images"),
         ("ImageSets/Main/test.txt", b"\xff\xfe", "is not a list of images"),
@@ -283,9 +283,9 @@ def test_a_damaged_copy_is_refused(
     root: Path, tmp_path: Path, path: str, content: bytes, problem: str
 ) -> None:
     (root / "VOCdevkit" / "VOC2007" / path).write_bytes(content)
-    refused(root, problem, "fetch it again|copy is whole|as they are published")
+    refused(root, problem, "fetch it again|copy is complete|as they are published")
     tar = packed(tmp_path / "voc.tar", {**FILES, path: content})
-    refused(tar, problem, "fetch it again|copy is whole|as they are published")
+    refused(tar, problem, "fetch it again|copy is complete|as they are published")
 
 
 def test_a_truncated_tar_is_refused(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_samples_without_image_or_label_are_refused(tmp_path: Path) -> None:
     refused(tmp_path, "sample 'a' .* has no label", ".cls or .json")
     files = [("a.cls", b"1")]
     _write_files(tmp_path, files, files)
-    refused(tmp_path, "has no image but cls", "whose samples have .jpg")
+    refused(tmp_path, "has no image, only cls", "whose samples have .jpg")
 
 
 def test_a_sample_twice_is_refused(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_compiled_it_trains_like_uncompiled(alone: TrainJob, tmp_path: Path) -> 
 def test_a_missing_gpu_cannot_decode(alone: TrainJob, tmp_path: Path) -> None:
     with pytest.raises(TrainingStopped, match="this worker has none") as raised:
         train(replace(alone, folder=RunFolder(tmp_path), execution=Execution(decode="gpu")))
-    assert "leave --decode out" in raised.value.fix
+    assert "omit --decode" in raised.value.fix
 
 
 def test_how_it_is_computed_is_told_and_defines_nothing(alone: TrainJob, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ class Adversaries:
             descent.begin_epoch()
         points = np.random.default_rng(epoch).normal(2.0, 0.5, (STEPS, ITEMS, 2))
         for real in torch.from_numpy(points).float()[first_step:]:
-            yield Points(real[torch.from_numpy(self.part.of(np.arange(ITEMS)))], ITEMS)
+            yield Points(real[torch.from_numpy(self.part.slice_of(np.arange(ITEMS)))], ITEMS)
 
     def step(self, batch: Points, step: int) -> tuple[Tensor, Mapping[str, float]]:
         epoch = step / STEPS

@@ -141,7 +141,7 @@ def test_a_net_that_does_not_start_is_stopped(
     quiet = replace(
         recipe, optimiser=frozen, start_steps=5, knobs={**recipe.knobs, "preset": "paper"}
     )
-    with pytest.raises(TrainingStopped, match="did not start: after 5 steps"):
+    with pytest.raises(TrainingStopped, match="did not take off: after 5 steps"):
         train(job(quiet, dataset, tmp_path))
     assert read_result(RunFolder(tmp_path)) is None
 
