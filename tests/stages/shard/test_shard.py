@@ -493,12 +493,12 @@ def test_the_embedded_images_are_a_source(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_embedded_images_are_painted_once(tmp_path: Path) -> None:
+def test_the_embedded_images_are_generated_once(tmp_path: Path) -> None:
     workspace = {"PIPELINE_WORKSPACE": str(tmp_path / "workspace")}
     for name in ("first", "second"):
         done = command("pipeline.shard", "embedded", tmp_path / name, **workspace)
         assert done.returncode == 0, done.stderr
-        assert ("painting" in done.stdout) == (name == "first")
+        assert ("generating" in done.stdout) == (name == "first")
     assert Dataset(tmp_path / "second").info.counts == {"train": 4800, "val": 600}
 
 
