@@ -14,12 +14,10 @@ from cluster.session import Resources
 from cluster.tasks import ray_tasks
 from cluster.train import train_on_ray
 from stages.errors import PipelineError
-from stages.evaluate import evaluate_in_parts
 from stages.job import TrainJob
 from stages.metrics import METRICS
 from stages.parallel import limit_threads
-from stages.tasks.task import Net
-from stages.trial import Trial, run_search, run_trial
+from stages.trial import Trial, evaluate_trial, run_search, run_trial
 
 
 def concurrency(workers: int, trials_per_gpu: int, resources: Resources) -> int:
@@ -195,23 +193,15 @@ def _trial(
     config: dict[str, int], trials: list[Trial], workers: int, cpus: int, resources: Resources
 ) -> dict[str, Any]:
     """Runs in Tune's process for a trial."""
-    trial = trials[config["trial"]]
-    job = trial.job.on_cpus(cpus)
+    trial = trials[config["trial"]].on_cpus(cpus)
     try:
         if workers == 1:
             limit_threads(cpus)
-            run_trial(Trial(job, trial.protocols))
+            run_trial(trial)
         else:
-            train_on_ray(job, workers, resources, cpus=cpus)
-            evaluate_in_parts(
-                [Net(job.recipe, job.folder.weights)],
-                job.dataset,
-                trial.missing,
-                job.folder,
-                pmap=ray_tasks(workers, resources, cpus, gpus=1 if resources.gpus else 0),
-                workers=workers,
-                processes=cpus,
-            )
+            train_on_ray(trial.job, workers, resources, cpus=cpus)
+            pmap = ray_tasks(workers, resources, cpus, gpus=1 if resources.gpus else 0)
+            evaluate_trial(trial, pmap, workers)
     except PipelineError as error:
         return {"error": str(error)}  # a retry would fail in the same way
     return {"error": ""}

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean
-from typing import TYPE_CHECKING
 
-from stages.evaluate import evaluate_part, read_evaluation, score
-from stages.job import OnEpoch, TrainingStopped, TrainJob
+from stages.evaluate import evaluate_in_parts, read_evaluation
+from stages.job import TrainingStopped, TrainJob
 from stages.journal import Follower
 from stages.metrics import METRICS
+from stages.parallel import ParallelMap, alone
 from stages.tasks.task import Net
 from stages.train import train
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True)
@@ -30,6 +27,10 @@ class Trial:
     job: TrainJob
     protocols: tuple[str, ...]
 
+    def on_cpus(self, count: int) -> Trial:
+        """The same trial for workers that have ``count`` CPUs each."""
+        return replace(self, job=self.job.on_cpus(count))
+
     @property
     def missing(self) -> list[str]:
         """The protocols under which there is no test yet."""
@@ -37,34 +38,38 @@ class Trial:
         return [name for name in self.protocols if read_evaluation(folder, name) is None]
 
 
-def run_trial(
-    trial: Trial, device: torch.device | None = None, on_epoch: OnEpoch | None = None
-) -> None:
+def run_trial(trial: Trial) -> None:
     """Train to the end and test; nothing that is finished is done again.
 
     Raises:
-        PipelineError: see `stages.train.train` and `stages.evaluate.evaluate_part`.
+        PipelineError: see `stages.train.train` and `stages.evaluate.evaluate_in_parts`.
     """
-    train(trial.job, device, on_epoch)
-    evaluate_trial(trial, device)
+    train(trial.job)
+    evaluate_trial(trial)
 
 
-def evaluate_trial(trial: Trial, device: torch.device | None) -> None:
-    """Test the trained network under the protocols that are missing.
+def evaluate_trial(trial: Trial, pmap: ParallelMap = alone, workers: int = 1) -> None:
+    """Test the trained network under the protocols that are missing, one after the other.
+
+    Args:
+        trial: whose training has finished.
+        pmap: what reaches the workers.
+        workers: how many share a test.
 
     Raises:
-        PipelineError: see `stages.evaluate.evaluate_part`.
+        PipelineError: see `stages.evaluate.evaluate_in_parts`.
     """
     job = trial.job
     for protocol in trial.missing:
-        predictions = evaluate_part(
+        evaluate_in_parts(
             [Net(job.recipe, job.folder.weights)],
             job.dataset,
-            protocol,
+            [protocol],
+            job.folder,
+            pmap=pmap,
+            workers=workers,
             processes=job.loader_processes,
-            device=device,
         )
-        score(job.recipe, [predictions], job.dataset, protocol, job.folder)
 
 
 def run_search(job: TrainJob, metric: str, report: Callable[[int, float], None]) -> None:
