@@ -208,6 +208,20 @@ class Pretrained:
     name: str
     data: ClassVar[str] = IMAGENET
 
+    @property
+    def model(self) -> str:
+        """The name, as a recipe's network has one."""
+        return self.name
+
+    def resolved(self) -> dict[str, Any]:
+        """Everything that changes the numbers, as plain JSON-ready data."""
+        return dataclasses.asdict(self)
+
+    @property
+    def id(self) -> str:
+        """A hash of `resolved`, 12 hexadecimal digits."""
+        return digest(self.resolved())
+
 
 @dataclass(frozen=True)
 class Member:

@@ -4,7 +4,7 @@ import hashlib
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -199,23 +199,17 @@ class PretrainedRun:
     def tags(self) -> dict[str, str]:
         """The tags that must accompany its figures."""
         origin = self.net.origin
-        model = origin.model if isinstance(origin, Recipe) else origin.name
         deviations = [Deviation("not trained here", f"weights of {self.weights}")]
-        return _tags(self, self._identity, origin.data, [model], deviations)
+        return _tags(self, self._identity, origin.data, [origin.model], deviations)
 
     @property
     def resolved(self) -> Mapping[str, object]:
         """What defines it, as plain data."""
-        origin = self.net.origin
-        shown = origin.resolved() if isinstance(origin, Recipe) else asdict(origin)
-        return {"weights": self.weights, "recipe": shown}
+        return {"weights": self.weights, "recipe": self.net.origin.resolved()}
 
     @property
     def _identity(self) -> str:
-        origin = self.net.origin
-        return digest(
-            [self.weights, origin.id if isinstance(origin, Recipe) else digest(asdict(origin))]
-        )
+        return digest([self.weights, self.net.origin.id])
 
 
 def run_of(context: RunContext, name: str, recipe: Recipe | Ensemble) -> Run | EnsembleRun:
