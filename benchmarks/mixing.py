@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 
 from stages.load import order
 
@@ -27,6 +28,25 @@ class Options:
     """Sizes of the streaming order's buffer, in images."""
 
 
+def mixing(visits: NDArray[np.integer], groups: NDArray[np.integer], batch_size: int) -> float:
+    """How many groups (shards, classes) a batch mixes, in effect.
+
+    The inverse of the chance that two images of one batch are of the same group. A uniformly random
+    order gives about the number of groups; an order that mixes nothing gives 1.
+
+    Args:
+        visits: (images,), a permutation.
+        groups: (images,), of each image.
+        batch_size: at least 2 images.
+    """
+    batches = groups[visits[: len(visits) // batch_size * batch_size]].reshape(-1, batch_size)
+    same = sum(
+        int((counts * (counts - 1)).sum())
+        for counts in (np.unique(batch, return_counts=True)[1] for batch in batches)
+    )
+    return batches.size * (batch_size - 1) / same if same else float("inf")
+
+
 def main() -> None:
     options = tyro.cli(Options, description=Options.__doc__)
     shards = np.arange(options.images) // options.per_shard
@@ -36,14 +56,12 @@ def main() -> None:
     }
     orders["indexed"] = order.indexed(0, 0, options.images)
     print(f"{shards[-1] + 1:,} shards, batches of {options.batch}, seed 0, epoch 0")
-    print(
-        "| order | shards per batch, median | mixing (see stages.load.order.mixing) |\n| --- | --- | --- |"
-    )
+    print("| order | shards per batch, median | mixing (see `mixing`) |\n| --- | --- | --- |")
     whole = options.images // options.batch * options.batch
     for name, visits in orders.items():
         batches = shards[visits[:whole]].reshape(-1, options.batch)
         distinct = np.median([len(np.unique(batch)) for batch in batches])
-        print(f"| {name} | {distinct:.0f} | {order.mixing(visits, shards, options.batch):.2f} |")
+        print(f"| {name} | {distinct:.0f} | {mixing(visits, shards, options.batch):.2f} |")
 
 
 if __name__ == "__main__":

@@ -37,22 +37,3 @@ def streaming(seed: int, epoch: int, shards: NDArray[np.integer], buffer: int) -
     sequence = np.argsort(turn[shard_of], kind="stable")
     places = np.arange(len(shards))
     return sequence[np.argsort(places + generator.uniform(0, buffer, len(shards)), kind="stable")]
-
-
-def mixing(visits: NDArray[np.integer], groups: NDArray[np.integer], batch_size: int) -> float:
-    """How many groups (shards, classes) a batch mixes, in effect.
-
-    The inverse of the chance that two images of one batch are of the same group. A uniformly random
-    order gives about the number of groups; an order that mixes nothing gives 1.
-
-    Args:
-        visits: (images,), a permutation.
-        groups: (images,), of each image.
-        batch_size: at least 2 images.
-    """
-    batches = groups[visits[: len(visits) // batch_size * batch_size]].reshape(-1, batch_size)
-    same = sum(
-        int((counts * (counts - 1)).sum())
-        for counts in (np.unique(batch, return_counts=True)[1] for batch in batches)
-    )
-    return batches.size * (batch_size - 1) / same if same else float("inf")

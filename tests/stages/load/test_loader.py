@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
+from benchmarks.mixing import mixing
 from pipeline.papers.googlenet import recipes as googlenet
 from pipeline.papers.vgg import recipes as vgg
 from pipeline.papers.zfnet import recipes as zfnet
@@ -337,10 +338,10 @@ def test_a_larger_buffer_mixes_more_shards_into_a_batch() -> None:
     """40 shards of 250 images, batches of 100."""
     shards = shards_of([250] * 40)
     quality = {
-        buffer: order.mixing(order.streaming(0, 0, shards, buffer), shards, 100)
+        buffer: mixing(order.streaming(0, 0, shards, buffer), shards, 100)
         for buffer in (1, 500, 2000, 5000)
     }
     assert 1.0 <= quality[1] < 1.5
     assert 1.5 < quality[500] < quality[2000] < quality[5000] < 40
     assert quality[2000] == pytest.approx(2000 / 250, rel=0.25)
-    assert order.mixing(order.indexed(0, 0, 10_000), shards, 100) == pytest.approx(40, rel=0.03)
+    assert mixing(order.indexed(0, 0, 10_000), shards, 100) == pytest.approx(40, rel=0.03)
