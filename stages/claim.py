@@ -50,7 +50,7 @@ class Arm:
     constant_rate: bool = False
     base: Mapping[str, str] = field(default_factory=dict)
     paper: str = ""
-    protocol: str | Literal[""] = ""
+    protocol: str = ""
     nets: int = 1
     network: str = ""
 
