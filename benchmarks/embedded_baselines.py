@@ -54,7 +54,13 @@ class Split:
 
 
 def _decode(tar: tarfile.TarFile) -> list[np.ndarray]:
-    return [np.asarray(Image.open(tar.extractfile(member))) for member in tar]
+    return [np.asarray(Image.open(io.BytesIO(_content(tar, member)))) for member in tar]
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(member)
+    assert file is not None  # the archives hold regular files only
+    return file.read()
 
 
 def _split(images: list[np.ndarray], labels: list[int]) -> Split:
@@ -63,10 +69,11 @@ def _split(images: list[np.ndarray], labels: list[int]) -> Split:
 
 
 def read(root: Path) -> tuple[Split, Split]:
-    images, labels = [], []
+    images: list[np.ndarray] = []
+    labels: list[int] = []
     with tarfile.open(root / "ILSVRC2012_img_train.tar") as outer:
         for kind, member in zip(CLASSES, outer, strict=True):
-            with tarfile.open(fileobj=io.BytesIO(outer.extractfile(member).read())) as synset:
+            with tarfile.open(fileobj=io.BytesIO(_content(outer, member))) as synset:
                 images += _decode(synset)
             labels += [kind.index] * (len(images) - len(labels))
     index = {kind.ilsvrc_id: kind.index for kind in CLASSES}
@@ -78,7 +85,8 @@ def read(root: Path) -> tuple[Split, Split]:
 def errors(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """Top-1 and top-5 error in percent."""
     correct = logits.topk(5, dim=1).indices == labels[:, None]
-    return tuple(100 * (1 - correct[:, :k].any(dim=1).double().mean().item()) for k in (1, 5))
+    top1, top5 = (100 * (1 - correct[:, :k].any(dim=1).double().mean().item()) for k in (1, 5))
+    return top1, top5
 
 
 def logistic_regression(

@@ -25,11 +25,12 @@ import tarfile
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import psutil
 import torch
@@ -120,7 +121,7 @@ def path_to_uint8(path: str) -> Tensor:
     return bytes_to_uint8(Path(path).read_bytes())
 
 
-def batches_of(dataset: Iterable, shuffle: bool | None = None) -> Iterator[int]:
+def batches_of(dataset: Any, shuffle: bool | None = None) -> Iterator[int]:
     for images, _ in DataLoader(dataset, BATCH, shuffle=shuffle, num_workers=1, prefetch_factor=4):
         yield len(images)
 
@@ -180,7 +181,7 @@ def litdata(data: Data) -> Iterator[int]:
     from litdata import StreamingDataLoader, StreamingDataset
 
     class Crops(StreamingDataset):
-        def __getitem__(self, index):
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
             item = super().__getitem__(index)
             return bytes_to_uint8(item["image"]), item["label"]
 
@@ -194,7 +195,7 @@ def mosaicml_streaming(data: Data) -> Iterator[int]:
     from streaming.base.util import clean_stale_shared_memory
 
     class Crops(StreamingDataset):
-        def __getitem__(self, index):
+        def __getitem__(self, index: int) -> tuple[Tensor, int]:
             item = super().__getitem__(index)
             return bytes_to_uint8(item["image"]), item["label"]
 
@@ -216,7 +217,7 @@ def _ray_batches(data: Data) -> Iterator[int]:
     context.enable_progress_bars = False
     context.execution_options.resource_limits = ray.data.ExecutionResources(cpu=1)
 
-    def convert(row):
+    def convert(row: dict[str, Any]) -> dict[str, Any]:
         (encoded,) = (row[key] for key in ("jpg", "jpeg") if key in row)
         return {"image": bytes_to_uint8(encoded).numpy()}
 
@@ -273,7 +274,9 @@ def prepare(source: Path, folder: Path, repeat: int) -> Data:
         for label, synset in enumerate(sorted(outer.getnames())):
             with tarfile.open(fileobj=outer.extractfile(synset)) as inner:
                 for member in inner:
-                    encoded = inner.extractfile(member).read()
+                    file = inner.extractfile(member)
+                    assert file is not None
+                    encoded = file.read()
                     for k in range(repeat):
                         name = f"{Path(member.name).stem}{k:02}.JPEG"
                         labelled.append((name, encoded, label))

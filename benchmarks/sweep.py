@@ -102,7 +102,7 @@ def _run(trials: Sequence[Trial]) -> None:
 def _seconds(trials: Sequence[Trial]) -> float:
     """From the start of the first training to the end of the last test."""
     starts = [next(Follower(trial.job.folder.journal).read())["time"] for trial in trials]
-    ends = [(trial.job.results / "ten_crop.json").stat().st_mtime for trial in trials]
+    ends = [trial.job.folder.evaluation("ten_crop").stat().st_mtime for trial in trials]
     return max(ends) - min(starts)
 
 
