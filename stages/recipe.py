@@ -87,10 +87,20 @@ class ParameterGroup:
 
 @dataclass(frozen=True)
 class Optimiser:
-    """Stochastic gradient descent with momentum.
+    """How a training goes down its loss: one of the kinds below.
 
     Attributes:
         groups: which parameters learn how fast.
+    """
+
+    groups: tuple[ParameterGroup, ...]
+
+
+@dataclass(frozen=True)
+class MomentumSGD(Optimiser):
+    """Stochastic gradient descent with momentum.
+
+    Attributes:
         momentum: share of the velocity that a step keeps.
         rate: where the learning rate stands, which matters when it changes. ``inside`` the velocity:
             v <- m v - rate g, w <- w + v (Krizhevsky 2012, section 5; cuda-convnet, Caffe); or
@@ -98,10 +108,30 @@ class Optimiser:
         nesterov: w <- w - rate (g + m v); only with the rate ``outside`` (fb.resnet.torch).
     """
 
-    groups: tuple[ParameterGroup, ...]
     momentum: float = 0.9
     rate: Literal["inside", "outside"] = "inside"
     nesterov: bool = False
+
+
+@dataclass(frozen=True)
+class RMSProp(Optimiser):
+    """RMSProp as TensorFlow 1 has it, with which Google trained the Inceptions (Szegedy 2015, section 8).
+
+    With g the gradient, weight decay included: s <- d s + (1 - d) g^2, from s = 1;
+    v <- m v + rate g / sqrt(s + epsilon); w <- w - v.
+
+    Attributes:
+        decay: d, the share of the mean square that a step keeps.
+        momentum: m, the share of the velocity that a step keeps.
+        epsilon: added inside the square root.
+        clip_norm: a gradient, of all parameters together, that is longer than this is scaled back to it;
+            None for no bound.
+    """
+
+    decay: float = 0.9
+    momentum: float = 0.9
+    epsilon: float = 1.0
+    clip_norm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -157,17 +187,8 @@ class Recipe:
 
     def resolved(self) -> dict[str, Any]:
         """Everything that changes the numbers, as plain JSON-ready data."""
-        values = dataclasses.asdict(self)
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            if "since" in item.metadata and value == item.default:
-                del values[item.name]
-            elif isinstance(value, Start):
-                values[item.name]["recipe"] = value.recipe.resolved()
-            elif isinstance(value, tuple):
-                for start, plain in zip(value, values[item.name], strict=True):
-                    if isinstance(start, Start):
-                        plain["recipe"] = start.recipe.resolved()
+        values = _plain(self)
+        assert isinstance(values, dict)
         del values["deviations"]
         del values["data"]  # which images these are is a part of the run, not of the recipe
         return values
@@ -266,6 +287,25 @@ class Ensemble:
     def id(self) -> str:
         """A hash of the members' recipes, weights and seeds."""
         return digest([[m.recipe.id, m.weight, m.seed] for m in self.members])
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as dictionaries, through and through, without later fields that are at their defaults."""
+    match value:
+        case Start():
+            return {"recipe": value.recipe.resolved(), "parameters": value.parameters}
+        case tuple() | list():
+            return [_plain(item) for item in value]
+        case Mapping():
+            return {key: _plain(item) for key, item in value.items()}
+    if not dataclasses.is_dataclass(value):
+        return value
+    values = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+    later = [f for f in dataclasses.fields(value) if "since" in f.metadata]
+    for item in later:
+        if values[item.name] == item.default:
+            del values[item.name]
+    return {name: _plain(item) for name, item in values.items()}
 
 
 def digest(value: Any) -> str:

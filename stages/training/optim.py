@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from stages.errors import PipelineError
-from stages.recipe import Optimiser, Plateau, Polynomial, Schedule, Staircase, Steps
+from stages.recipe import MomentumSGD, Optimiser, Plateau, Polynomial, Schedule, Staircase, Steps
 
 
-class MomentumSGD(torch.optim.Optimizer):
-    """Stochastic gradient descent in the two conventions of `stages.recipe.Optimiser`.
+class MomentumSGDOptimizer(torch.optim.Optimizer):
+    """Stochastic gradient descent in the two conventions of `stages.recipe.MomentumSGD`.
 
     At a constant rate they are the same. When the rate drops, torch.optim.SGD (outside) scales the whole
     velocity at once, and with the rate inside the drop fades in over about ten steps.
     """
 
-    def __init__(self, params: Iterable[dict[str, Any]], recipe: Optimiser) -> None:
+    def __init__(self, params: Iterable[dict[str, Any]], recipe: MomentumSGD) -> None:
         if recipe.nesterov and recipe.rate == "inside":
             raise ValueError("nesterov is only defined with the rate outside the velocity")
         super().__init__(params, {"lr": 0.0, "weight_decay": 0.0})
@@ -56,7 +56,7 @@ class MomentumSGD(torch.optim.Optimizer):
                 torch._foreach_add_(parameters, velocities, alpha=-rate)
 
 
-def build(model: nn.Module, recipe: Optimiser) -> MomentumSGD:
+def build(model: nn.Module, recipe: Optimiser) -> MomentumSGDOptimizer:
     """The optimiser of a model by a recipe; each parameter goes to the first group that matches it.
 
     Raises:
@@ -82,7 +82,9 @@ def build(model: nn.Module, recipe: Optimiser) -> MomentumSGD:
                 f"no parameter group of the recipe matches {name!r}",
                 "end the recipe's groups with the pattern '.*'",
             )
-    return MomentumSGD([group for group in groups if group["params"]], recipe)
+    if not isinstance(recipe, MomentumSGD):
+        raise NotImplementedError(type(recipe).__name__)
+    return MomentumSGDOptimizer([group for group in groups if group["params"]], recipe)
 
 
 def rate_at(schedule: Schedule, epoch: float, *, epochs: int, drops: int = 0) -> float:
@@ -105,7 +107,9 @@ def rate_at(schedule: Schedule, epoch: float, *, epochs: int, drops: int = 0) ->
             return start * factor ** (epoch // every)
 
 
-def set_rates(optimiser: MomentumSGD, epoch: float, *, epochs: int, drops: int = 0) -> float:
+def set_rates(
+    optimiser: MomentumSGDOptimizer, epoch: float, *, epochs: int, drops: int = 0
+) -> float:
     """Give each group its rate (see `rate_at`); returns the last group's, which holds the most weights."""
     for group in optimiser.param_groups:
         rate = rate_at(group["schedule"], epoch, epochs=epochs, drops=drops)

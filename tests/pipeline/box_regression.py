@@ -28,7 +28,7 @@ from stages.measurement import Interval, published
 from stages.metrics import Metric
 from stages.paper import Paper
 from stages.parallel import Part, this_worker
-from stages.recipe import Optimiser, ParameterGroup, Recipe, Steps
+from stages.recipe import MomentumSGD, Optimiser, ParameterGroup, Recipe, Steps
 from stages.tasks.task import Net
 from stages.training.descent import Descent, Forward
 from stages.training.initialisation import PairedInitialisation
@@ -284,7 +284,7 @@ RECIPE = BoxRegression(
     model="box_net",
     epochs=12,
     protocols=("whole_image",),
-    optimiser=Optimiser(
+    optimiser=MomentumSGD(
         (ParameterGroup(".*", Steps(((0, 0.01),)), weight_decay=0.0),), rate="outside"
     ),
     batch_size=16,

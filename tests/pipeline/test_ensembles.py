@@ -27,7 +27,7 @@ from stages.load.augment.colour import Normalise
 from stages.load.samples import Dataset
 from stages.measurement import Measurement
 from stages.paper import Paper
-from stages.recipe import Ensemble, Member, Optimiser, ParameterGroup, Start, Steps
+from stages.recipe import Ensemble, Member, MomentumSGD, ParameterGroup, Start, Steps
 from stages.tasks.classification.predict import Prediction, fuse
 from stages.tasks.classification.protocols import Views
 from stages.tasks.classification.recipe import Classification
@@ -53,7 +53,7 @@ def test_fusing_is_the_weighted_mean() -> None:
 @pytest.fixture(scope="module")
 def quick(recipe: Classification) -> Classification:
     """Three steps at a rate that changes the network."""
-    rates = Optimiser((ParameterGroup(".*", Steps(((0, 2e-3),)), 5e-4),))
+    rates = MomentumSGD((ParameterGroup(".*", Steps(((0, 2e-3),)), 5e-4),))
     return replace(recipe, batch_size=32, epochs=1, optimiser=rates, protocols=PROTOCOLS)
 
 
@@ -109,7 +109,7 @@ def test_an_ensemble_of_one_is_that_one(nets: list[Net], dataset: Dataset) -> No
 
 @pytest.fixture(scope="module")
 def paper(quick: Classification) -> Paper:
-    frozen = Optimiser((ParameterGroup(".*", Steps(((0, 0.0),)), 0.0),))
+    frozen = MomentumSGD((ParameterGroup(".*", Steps(((0, 0.0),)), 0.0),))
     first = replace(quick, batch_size=48)
     return Paper(
         name="fusion",

@@ -13,6 +13,7 @@ from stages.recipe import (
     Deviation,
     Ensemble,
     Member,
+    MomentumSGD,
     Optimiser,
     ParameterGroup,
     Plateau,
@@ -29,7 +30,7 @@ _WEIGHT_DECAY = 5e-4
 def _optimiser(
     weights: Schedule, biases: Schedule, conv1: Schedule, conv1_bias: Schedule
 ) -> Optimiser:
-    return Optimiser(
+    return MomentumSGD(
         momentum=_MOMENTUM,
         groups=(
             # src/layer.cu: biases are not decayed.
@@ -118,7 +119,9 @@ TEXT_RECIPE = replace(
         colour_divisor=1.0,
         colour_until=None,
     ),
-    optimiser=Optimiser(momentum=_MOMENTUM, groups=(ParameterGroup(".*", _DROPS, _WEIGHT_DECAY),)),
+    optimiser=MomentumSGD(
+        momentum=_MOMENTUM, groups=(ParameterGroup(".*", _DROPS, _WEIGHT_DECAY),)
+    ),
     epochs=90,
     deviations=(
         Deviation(
@@ -144,7 +147,7 @@ _NO_LATE_SCHEDULE = Deviation(
 
 
 def _small_optimiser(weights: Schedule) -> Optimiser:
-    return Optimiser(
+    return MomentumSGD(
         momentum=_MOMENTUM,
         groups=(
             ParameterGroup(r".*\.bias", weights, weight_decay=0.0, factor=2.0),

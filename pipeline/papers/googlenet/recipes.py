@@ -14,6 +14,7 @@ from stages.recipe import (
     Deviation,
     Ensemble,
     Member,
+    MomentumSGD,
     Optimiser,
     ParameterGroup,
     Polynomial,
@@ -36,7 +37,7 @@ AUGMENTATION = Augmentation(
 
 
 def _optimiser(rate: Schedule) -> Optimiser:
-    return Optimiser(
+    return MomentumSGD(
         momentum=0.9,  # section 6
         rate="inside",  # Caffe
         groups=(

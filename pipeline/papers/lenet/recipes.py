@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from stages.augmentation import Augmentation
 from stages.paper import Recipes
-from stages.recipe import Deviation, Optimiser, ParameterGroup, Steps
+from stages.recipe import Deviation, MomentumSGD, Optimiser, ParameterGroup, Steps
 from stages.tasks.classification.recipe import Classification, CrossEntropy, MAPCriterion
 
 # Section II.B: a pixel of the background, and one of the ink. The input's mean is then about 0.
@@ -26,7 +26,7 @@ _SOFTMAX = Deviation(
 
 
 def _optimiser(*rates: tuple[float, float]) -> Optimiser:
-    return Optimiser(
+    return MomentumSGD(
         momentum=0.0,
         rate="outside",
         groups=(ParameterGroup(".*", Steps(rates), weight_decay=0.0),),

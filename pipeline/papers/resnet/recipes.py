@@ -13,6 +13,7 @@ from stages.recipe import (
     Deviation,
     Ensemble,
     Member,
+    MomentumSGD,
     Optimiser,
     ParameterGroup,
     Plateau,
@@ -26,7 +27,7 @@ _NOT_DECAYED = r"fc\..*|(.*\.)?bn\d\..*|.*\.shortcut\.1\..*"
 
 
 def _optimiser(rate: Schedule) -> Optimiser:
-    return Optimiser(
+    return MomentumSGD(
         momentum=0.9,  # section 3.4
         rate="inside",  # Caffe
         groups=(

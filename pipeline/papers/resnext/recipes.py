@@ -9,12 +9,12 @@ from dataclasses import replace
 from pipeline.papers.augmentations import FB_RESNET
 from stages.augmentation import AreaCrop
 from stages.paper import Recipes
-from stages.recipe import Deviation, Optimiser, ParameterGroup, Schedule, Steps
+from stages.recipe import Deviation, MomentumSGD, Optimiser, ParameterGroup, Schedule, Steps
 from stages.tasks.classification.recipe import Classification
 
 
 def _optimiser(rate: Schedule) -> Optimiser:
-    return Optimiser(
+    return MomentumSGD(
         momentum=0.9,  # section 4
         rate="outside",  # Torch
         nesterov=True,  # train.lua

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pipeline.papers.augmentations import AREA_CROPS
 from stages.augmentation import AreaCrop
 from stages.paper import Recipes
-from stages.recipe import Deviation, Optimiser, ParameterGroup, Schedule, Steps
+from stages.recipe import Deviation, MomentumSGD, Optimiser, ParameterGroup, Schedule, Steps
 from stages.tasks.classification.recipe import Classification
 
 
 def _optimiser(rate: Schedule) -> Optimiser:
-    return Optimiser(
+    return MomentumSGD(
         momentum=0.9,  # section 5.1
         rate="inside",  # not stated; the authors' models are Caffe's
         # Not stated; He 2015, section 3.4.

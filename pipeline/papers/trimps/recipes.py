@@ -12,6 +12,7 @@ from stages.recipe import (
     Deviation,
     Ensemble,
     Member,
+    MomentumSGD,
     Optimiser,
     ParameterGroup,
     Schedule,
@@ -24,7 +25,7 @@ _PROTOCOLS: tuple[TestProtocol, ...] = ("dense_multi_scale", "centre_crop")
 
 
 def _optimiser(rate: Schedule, weight_decay: float, *, nesterov: bool = False) -> Optimiser:
-    return Optimiser(
+    return MomentumSGD(
         momentum=0.9,
         rate="outside",
         nesterov=nesterov,

@@ -13,6 +13,7 @@ from stages.recipe import (
     Deviation,
     Ensemble,
     Member,
+    MomentumSGD,
     Optimiser,
     ParameterGroup,
     Plateau,
@@ -60,7 +61,7 @@ def augmentation(low: int, high: int) -> Augmentation:
 
 
 def _optimiser(rate: Schedule, *frozen: ParameterGroup) -> Optimiser:
-    return Optimiser(
+    return MomentumSGD(
         momentum=0.9,  # section 3.1
         rate="inside",  # Caffe, from which section 3.3 says the code derives
         groups=(*frozen, ParameterGroup(".*", rate, weight_decay=5e-4)),  # section 3.1

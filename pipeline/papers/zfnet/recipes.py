@@ -12,6 +12,7 @@ from stages.recipe import (
     Deviation,
     Ensemble,
     Member,
+    MomentumSGD,
     Optimiser,
     ParameterGroup,
     Plateau,
@@ -25,7 +26,7 @@ AUGMENTATION = Augmentation(resize=256, crop=224, sampling=FixedCrops())
 
 
 def _optimiser(rate: Schedule) -> Optimiser:
-    return Optimiser(
+    return MomentumSGD(
         momentum=0.9,  # section 3
         # Not stated; Krizhevsky's, on whose code section 3 says this one is based.
         rate="inside",

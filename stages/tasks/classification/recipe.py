@@ -12,8 +12,10 @@ from stages.recipe import Optimiser, Pretrained, Recipe
 TestProtocol = Literal[
     "centre_crop",
     "ten_crop",
+    "ten_crop_rectangle",
     "dense",
     "dense_multi_scale",
+    "dense_multi_scale_scores",
     "multi_crop",
     "multi_crop_and_dense",
     "144_crops",
@@ -21,8 +23,10 @@ TestProtocol = Literal[
 PROTOCOL_WORDS: Mapping[TestProtocol, str] = {
     "centre_crop": "one crop from the middle of the centre square",
     "ten_crop": "the corners and the centre of the centre square, and their mirror images",
+    "ten_crop_rectangle": "the same of the whole image, whose short side has the square's length",
     "dense": "the whole image at the middle scale and its mirror image, averaged over all places",
     "dense_multi_scale": "the whole image at every scale, with mirror images",
+    "dense_multi_scale_scores": "the same, averaging scores instead of probabilities",
     "multi_crop": "5 x 5 crops at every scale, with mirror images",
     "multi_crop_and_dense": "the mean of multi_crop and dense_multi_scale",
     "144_crops": "six views of three squares at each of four scales, with mirror images",
@@ -92,6 +96,13 @@ class Classification(Recipe):
         label_smoothing: share of the target that is spread evenly over all classes.
         filter_rms: after every step, filters of a larger root mean square are scaled back to it
             (Zeiler and Fergus 2013, section 3: 0.1).
+        batch_norm_images: batch normalisation takes its statistics over this many images, in which a worker
+            computes its part of a batch piece by piece; None for all of a worker's images at once.
+        freeze_norm_from: from this epoch on batch normalisation keeps its running averages and normalises by
+            them; None for never.
+        true_statistics: after the last epoch batch normalisation's averages are taken anew, with equal
+            weight, over this many training images (He 2015's released models); None to keep the running
+            averages.
         average_from: from this epoch on the mean of the weights after each step is kept, tested and
             saved (Polyak averaging; Szegedy 2014, section 6).
         loss: what is minimised.
@@ -112,6 +123,9 @@ class Classification(Recipe):
     label_smoothing: float = 0.0
     filter_rms: float | None = None
     average_from: float | None = None
+    batch_norm_images: int | None = field(default=None, metadata={"since": 2})
+    freeze_norm_from: float | None = field(default=None, metadata={"since": 2})
+    true_statistics: int | None = field(default=None, metadata={"since": 2})
     loss: Loss = field(default=CrossEntropy(), metadata={"since": 2})
     grey: tuple[float, float] | None = field(default=None, metadata={"since": 2})
 

@@ -14,7 +14,7 @@ from stages.execution import Execution
 from stages.job import RunFolder, TrainingStopped, TrainJob
 from stages.journal import Follower
 from stages.load.samples import Dataset
-from stages.recipe import Optimiser, ParameterGroup, Steps
+from stages.recipe import MomentumSGD, ParameterGroup, Steps
 from stages.tasks.classification.recipe import Classification
 from stages.train import train
 
@@ -173,7 +173,7 @@ def test_how_it_is_computed_is_told_and_defines_nothing(alone: TrainJob, tmp_pat
         alone.recipe,
         epochs=1,
         batch_size=96,
-        optimiser=Optimiser((ParameterGroup(".*", Steps(((0, 1e-4),)), 0.0),)),
+        optimiser=MomentumSGD((ParameterGroup(".*", Steps(((0, 1e-4),)), 0.0),)),
     )
     execution = Execution("bf16", channels_last=True, micro_batch=48)
     job = replace(alone, recipe=once, folder=RunFolder(tmp_path), execution=execution)

@@ -19,13 +19,13 @@ from stages.execution import Execution
 from stages.job import RunFolder, TrainingStopped, TrainJob
 from stages.journal import Follower
 from stages.parallel import ALONE, Part
-from stages.recipe import Optimiser, ParameterGroup, Recipe, Steps
+from stages.recipe import MomentumSGD, ParameterGroup, Recipe, Steps
 from stages.training import checkpoint
 from stages.training.descent import Descent, Forward
 from stages.training.loop import fit
 
 EPOCHS, STEPS, ITEMS, NOISE = 3, 4, 12, 5
-OPTIMISER = Optimiser((ParameterGroup(".*", Steps(((0, 0.05), (2, 0.02))), 0.0),), rate="outside")
+OPTIMISER = MomentumSGD((ParameterGroup(".*", Steps(((0, 0.05), (2, 0.02))), 0.0),), rate="outside")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from torch import nn
 
 from pipeline.papers.alexnet.recipes import PAPER_RECIPE
 from stages.errors import PipelineError
-from stages.recipe import Optimiser, ParameterGroup, Plateau, Polynomial, Staircase, Steps
+from stages.recipe import MomentumSGD, ParameterGroup, Plateau, Polynomial, Staircase, Steps
 from stages.training import optim
 
 
@@ -35,7 +35,7 @@ def test_steps_worked_out_by_hand(rate, nesterov, weights, biases) -> None:
     The weight decays by 0.1; the bias does not and learns at twice the rate.
     """
     schedule = Steps(((0, 0.1), (2, 0.01)))
-    recipe = Optimiser(
+    recipe = MomentumSGD(
         (
             ParameterGroup("bias", schedule, weight_decay=0.0, factor=2.0),
             ParameterGroup(".*", schedule, weight_decay=0.1),
@@ -70,7 +70,7 @@ def test_it_is_torchs_sgd(rate, nesterov, rates) -> None:
     torchs.load_state_dict(mine.state_dict())
     schedule = Steps(tuple(enumerate(rates)))
     ours = optim.build(
-        mine, Optimiser((ParameterGroup(".*", schedule, 0.1),), rate=rate, nesterov=nesterov)
+        mine, MomentumSGD((ParameterGroup(".*", schedule, 0.1),), rate=rate, nesterov=nesterov)
     )
     theirs = torch.optim.SGD(
         torchs.parameters(), lr=0.0, momentum=0.9, weight_decay=0.1, nesterov=nesterov
@@ -132,14 +132,14 @@ def test_a_plateau_is_patience_epochs_without_a_gain_of_the_threshold() -> None:
 def test_only_a_plateau_is_a_plateau() -> None:
     steps = ParameterGroup("conv1.*", Steps(((0, 0.1),)), 0.0)
     plateau = ParameterGroup(".*", Plateau(0.1), 0.0)
-    assert optim.plateau_of(Optimiser((steps, plateau))) == plateau.schedule
-    assert optim.plateau_of(Optimiser((steps,))) is None
+    assert optim.plateau_of(MomentumSGD((steps, plateau))) == plateau.schedule
+    assert optim.plateau_of(MomentumSGD((steps,))) is None
 
 
 def test_nesterov_with_the_rate_inside_is_refused() -> None:
     group = ParameterGroup(".*", Steps(((0, 0.1),)), 0.0)
     with pytest.raises(ValueError, match="nesterov is only defined with the rate outside"):
-        optim.build(net(), Optimiser((group,), rate="inside", nesterov=True))
+        optim.build(net(), MomentumSGD((group,), rate="inside", nesterov=True))
 
 
 def test_the_authors_groups_at_each_epoch() -> None:
@@ -174,4 +174,4 @@ def test_a_rate_of_zero_freezes() -> None:
 
 def test_a_parameter_that_no_group_takes_is_refused() -> None:
     with pytest.raises(PipelineError, match=r"fc8\.weight"):
-        optim.build(net(), Optimiser((ParameterGroup("conv1.*", Steps(((0, 0.1),)), 0.0),)))
+        optim.build(net(), MomentumSGD((ParameterGroup("conv1.*", Steps(((0, 0.1),)), 0.0),)))

@@ -26,7 +26,16 @@ from stages.journal import Follower
 from stages.load.augment.colour import Normalise
 from stages.load.images import Images
 from stages.load.samples import Dataset
-from stages.recipe import Optimiser, ParameterGroup, Plateau, Polynomial, Schedule, Start, Steps
+from stages.recipe import (
+    MomentumSGD,
+    Optimiser,
+    ParameterGroup,
+    Plateau,
+    Polynomial,
+    Schedule,
+    Start,
+    Steps,
+)
 from stages.tasks.classification.batches import training_batches
 from stages.tasks.classification.recipe import Classification
 from stages.tasks.classification.score import correct_answers
@@ -137,7 +146,7 @@ def test_another_seed_is_another_run(finished: TrainJob, dataset: Dataset, tmp_p
 def test_a_net_that_does_not_start_is_stopped(
     recipe: Classification, dataset: Dataset, tmp_path: Path
 ) -> None:
-    frozen = Optimiser((ParameterGroup(".*", Steps(((0, 0.0),)), 0.0),))
+    frozen = MomentumSGD((ParameterGroup(".*", Steps(((0, 0.0),)), 0.0),))
     quiet = replace(
         recipe, optimiser=frozen, start_steps=5, knobs={**recipe.knobs, "preset": "paper"}
     )
@@ -149,7 +158,7 @@ def test_a_net_that_does_not_start_is_stopped(
 def test_a_run_that_diverges_is_stopped(
     recipe: Classification, dataset: Dataset, tmp_path: Path
 ) -> None:
-    wild = Optimiser((ParameterGroup(".*", Steps(((0, 1e6),)), 0.0),))
+    wild = MomentumSGD((ParameterGroup(".*", Steps(((0, 1e6),)), 0.0),))
     with pytest.raises(TrainingStopped, match="diverged"):
         train(job(replace(recipe, optimiser=wild), dataset, tmp_path))
 
@@ -173,7 +182,7 @@ def interrupted_in_step(step: int) -> Iterator[None]:
 
 def flat(schedule: Schedule, **changes) -> Optimiser:
     """One rate for all parameters."""
-    return Optimiser((ParameterGroup(".*", schedule, 5e-4),), **changes)
+    return MomentumSGD((ParameterGroup(".*", schedule, 5e-4),), **changes)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +311,7 @@ def test_the_loss_counts_auxiliary_heads_and_smooths_labels(
         knobs=knobs,
         batch_size=96,
         epochs=1,
-        optimiser=Optimiser((ParameterGroup(".*", Steps(((0, 0.01),)), weight_decay=0.0),)),
+        optimiser=MomentumSGD((ParameterGroup(".*", Steps(((0, 0.01),)), weight_decay=0.0),)),
         auxiliary_weight=0.3,
         label_smoothing=0.1,
     )
