@@ -25,7 +25,7 @@ _SOFTMAX = Deviation(
 )
 
 
-def _optimiser(*rates: tuple[float, float]) -> Optimiser:
+def _optimiser(*rates: tuple[float, float]) -> MomentumSGD:
     return MomentumSGD(
         momentum=0.0,
         rate="outside",
