@@ -116,7 +116,7 @@ class Published:
         protocol: how it was tested: one of the task's protocols, or words if none matches.
         figures: the figures by metric, as printed.
         benchmark: what it was tested on.
-        nets: the number of networks averaged.
+        nets: the number of networks averaged; None if it was not published.
         extra_data: whether images outside the year's training set were used.
         recipe: the name of the paper's recipe that trains this net; "" for none.
         logged: whether it comes from the authors' logs or the notes on the nets that they released, rather
@@ -129,7 +129,7 @@ class Published:
     figures: Mapping[str, float]
     _: KW_ONLY
     benchmark: str = IMAGENET.name
-    nets: int = 1
+    nets: int | None = 1
     extra_data: bool = False
     recipe: str = ""
     logged: bool = False
@@ -147,7 +147,7 @@ def published(
     *,
     source: str,
     benchmark: str = IMAGENET.name,
-    nets: int = 1,
+    nets: int | None = 1,
     extra_data: bool = False,
     recipe: str = "",
     logged: bool = False,
@@ -311,18 +311,18 @@ class Reproduction:
 
     @property
     def counterparts(self) -> tuple[Published, ...]:
-        """The published figures for the same recipe, protocol, number of nets and benchmark.
+        """The published figures for the same recipe, protocol, benchmark and number of nets, if known.
 
         What the paper prints comes before what its authors logged. Figures of networks that were trained on
         outside data do not count.
         """
         m = self.any
-        same = (m.recipe, m.protocol, m.nets, m.benchmark, False)
+        same = (m.recipe, m.protocol, m.benchmark, False)
         matching = [
             figure
             for figure in self.published
-            if (figure.recipe, figure.protocol, figure.nets, figure.benchmark, figure.extra_data)
-            == same
+            if (figure.recipe, figure.protocol, figure.benchmark, figure.extra_data) == same
+            and figure.nets in (None, m.nets)
         ]
         return tuple(sorted(matching, key=lambda figure: figure.logged))
 

@@ -139,7 +139,7 @@ BENCHMARKS = {
     for benchmark in (
         IMAGENET,
         Benchmark("ilsvrc2012-test", "ILSVRC-2012 test", "", 1000, 100_000),
-        Benchmark("ilsvrc2010-test", "ILSVRC-2010 test", "", 1000, 150_000),
+        Benchmark("ilsvrc2010-test", "ILSVRC-2010 test", "imagenet2010", 1000, 150_000),
         Benchmark(
             "cifar10-test", "CIFAR-10 test", "cifar10", 10, 10_000, frozenset(_CIFAR10.split())
         ),

@@ -5,16 +5,17 @@ They have the published sizes, which the smaller profiles replace.
 
 from stages.augmentation import AreaCrop, Augmentation
 
-# fb.resnet.torch (datasets/imagenet.lua and transforms.lua), followed by Xie 2016, section 4: 8 to 100 % of
-# the area, colours changed by up to 40 %, and lighting noise by the formula with the variance. That code
-# multiplies one side by r and divides the other by r, uniform in 3/4 to 4/3: hence these shapes.
+# fb.resnet.torch (datasets/imagenet.lua, and transforms.lua since 19 February 2016), followed by Xie 2016,
+# section 4: 8 to 100 % of the area; a shape of 3/4 to 4/3, drawn uniformly and turned over half of the time;
+# colours blended by up to 40 % without clipping; lighting noise by the formula with the variance.
 FB_RESNET = Augmentation(
     resize=256,
     crop=224,
-    sampling=AreaCrop(ratio=(9 / 16, 16 / 9), log_ratio=True, interpolations=("cubic",)),
+    sampling=AreaCrop(swap_sides=True, fallback="centre", interpolations=("cubic",)),
     mean="channel",
-    unit_variance=True,
+    divisor=(0.229 * 255, 0.224 * 255, 0.225 * 255),
     distortion=0.4,
+    clip=False,
     colour_noise="variance",
 )
 

@@ -273,7 +273,7 @@ def _winner_marker(main_set: bool) -> dict[str, Any]:
 
 def _reproduced_marker(protocol: str) -> dict[str, Any]:
     fill = PAPER if protocol == "centre_crop" else REPRODUCED
-    shape = "s" if protocol in ("centre_crop", "ten_crop") else "P"
+    shape = "s" if protocol.startswith(("centre_crop", "ten_crop")) else "P"
     return marker(shape, 5.5, REPRODUCED, markerfacecolor=fill, markeredgewidth=1.3, zorder=6)
 
 

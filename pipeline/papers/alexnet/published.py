@@ -18,7 +18,7 @@ PUBLISHED: tuple[Published, ...] = (
         error_top1=40.664,
         error_top5=18.210,
         logged=True,
-        source="layers-145.cfg, computerhistory/AlexNet-Source-Code",
+        source="layer-params-145.cfg, computerhistory/AlexNet-Source-Code",
     ),
     published(
         "net 145, trained further to epoch 135, the authors' log",
@@ -35,7 +35,7 @@ PUBLISHED: tuple[Published, ...] = (
             error_top1=top1,
             error_top5=top5,
             logged=True,
-            source=f"layers-{number}.cfg, computerhistory/AlexNet-Source-Code",
+            source=f"layer-params-{number}.cfg, computerhistory/AlexNet-Source-Code",
         )
         for number, net, top1, top5 in (
             (131, "131, k = 1 and a blurred image as a second input", 40.93, 18.57),
@@ -70,7 +70,7 @@ PUBLISHED: tuple[Published, ...] = (
         error_top5=18.229,
         benchmark="ilsvrc2010-test",
         logged=True,
-        source="layers-145-half.cfg, computerhistory/AlexNet-Source-Code",
+        source="layer-params-145-half.cfg, computerhistory/AlexNet-Source-Code",
     ),
     published(
         "BVLC's replication, k = 1 and positive biases of 0.1",

@@ -8,6 +8,7 @@ crops, is ``bvlc_quick``.
 
 from dataclasses import replace
 
+from pipeline.papers.deviations import COLOUR_BY_DEVIATION, DECODED_SMALLER, RESIZED, STATISTICS
 from stages.augmentation import AreaCrop, Augmentation, CentreSquare
 from stages.paper import Recipes
 from stages.recipe import (
@@ -51,7 +52,8 @@ def _optimiser(rate: Schedule) -> Optimiser:
 SZEGEDY = Classification(
     model="googlenet",  # Table 1; dropout of 40 % and 70 % in the auxiliary heads: section 5
     augmentation=AUGMENTATION,
-    # Section 6: 4 % less every 8 epochs. solver.prototxt: 0.01 at first, and 320,000 iterations of 32.
+    # Section 6: 4 % less every 8 epochs. solver.prototxt: 0.01 at first, and 320,000 iterations of 32, which
+    # are 8 epochs less 288 steps.
     optimiser=_optimiser(Staircase(0.01, factor=0.96, every=8)),
     batch_size=32,  # train_val.prototxt
     epochs=250,  # solver.prototxt: 10 million iterations
@@ -78,6 +80,13 @@ SZEGEDY = Classification(
             "one process, synchronous steps",
             "section 6: DistBelief, asynchronous, on CPUs",
         ),
+        Deviation(
+            "10 crops are those of 2012, and one crop is the centre's",
+            "section 7 does not define what it calls 1 crop and 10 crops",
+        ),
+        COLOUR_BY_DEVIATION,
+        STATISTICS,
+        RESIZED,
     ),
 )
 
@@ -97,6 +106,9 @@ BVLC_QUICK = replace(
             "crops from the centre square",
             "Caffe's ImageNet example squeezes the whole image into 256x256 instead",
         ),
+        STATISTICS,
+        DECODED_SMALLER,
+        RESIZED,
     ),
 )
 

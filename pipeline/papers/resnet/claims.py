@@ -13,7 +13,7 @@ _claim = partial(Claim, paper="resnet")
 
 def _net(model: str, name: str, shortcut: str | None = None) -> Arm:
     knobs = {} if shortcut is None else {"shortcut": shortcut}
-    return Arm(name, changes={"model": model}, knobs=knobs, protocol="ten_crop")
+    return Arm(name, changes={"model": model}, knobs=knobs, protocol="ten_crop_rectangle")
 
 
 _PLAIN_18, _PLAIN_34 = _net("plain18", "plain-18"), _net("plain34", "plain-34")
@@ -140,7 +140,7 @@ CLAIMS = (
         id="ten_crop",
         statement="Ten crops give a lower error than the centre crop.",
         source="section 3.4",
-        with_it=Arm("ten crops", protocol="ten_crop"),
+        with_it=Arm("ten crops", protocol="ten_crop_rectangle"),
         without=Arm("centre crop", protocol="centre_crop"),
         published=effects(
             _VAL,
@@ -156,7 +156,7 @@ CLAIMS = (
         statement="Whole images at several scales give a lower error than ten crops.",
         source="section 3.4, Tables 3 and 4",
         with_it=Arm("several scales", protocol="dense_multi_scale"),
-        without=Arm("ten crops", protocol="ten_crop"),
+        without=Arm("ten crops", protocol="ten_crop_rectangle"),
         published=effects(_VAL, "ResNet-152", "Tables 3 and 4", top1=2.05, top5=1.22),
     ),
     _claim(

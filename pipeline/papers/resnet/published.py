@@ -28,7 +28,7 @@ def _published() -> Iterator[Published]:
     ):
         yield published(
             described,
-            "ten_crop",
+            "ten_crop_rectangle",
             recipe=recipe,
             error_top1=top1,
             error_top5=top5,

@@ -7,6 +7,7 @@ Where the text is silent the authors' released Caffe models decide (KaimingHe/de
 
 from dataclasses import replace
 
+from pipeline.papers.deviations import COLOUR_BY_DEVIATION, PIXELS, WHOLE_BATCH_NORM
 from stages.augmentation import Augmentation, PaddedSquare, ScaleJitter
 from stages.paper import Recipes
 from stages.recipe import (
@@ -22,16 +23,18 @@ from stages.recipe import (
 )
 from stages.tasks.classification.recipe import Classification
 
-# fb.resnet.torch's README on how the paper differs from it: only the convolutions' weights are decayed.
-_NOT_DECAYED = r"fc\..*|(.*\.)?bn\d\..*|.*\.shortcut\.1\..*"
+# Section 3.4 says 1e-4, no more. Caffe's usual settings, which the authors used, spare biases and batch norm.
+_NOT_DECAYED = r"fc\.bias|(.*\.)?bn\d\..*|.*\.shortcut\.1\..*"
+# What fb.resnet.torch's README says of the paper: the convolutions' weights alone.
+_ALL_BUT_CONVOLUTIONS = rf"fc\.weight|{_NOT_DECAYED}"
 
 
-def _optimiser(rate: Schedule) -> Optimiser:
+def _optimiser(rate: Schedule, not_decayed: str = _NOT_DECAYED) -> Optimiser:
     return MomentumSGD(
         momentum=0.9,  # section 3.4
         rate="inside",  # Caffe
         groups=(
-            ParameterGroup(_NOT_DECAYED, rate, weight_decay=0.0),
+            ParameterGroup(not_decayed, rate, weight_decay=0.0),
             ParameterGroup(".*", rate, weight_decay=1e-4),  # section 3.4
         ),
     )
@@ -45,30 +48,56 @@ AUGMENTATION = Augmentation(
     colour_noise="standard_deviation",
 )
 
+# Section 3.4: 0.1, divided by ten when the error plateaus.
+_PLATEAU = Plateau(0.1, factor=0.1, drops=2)
+
+_DENSE = (
+    Deviation(
+        "of whole images, 7x7 windows of the last map are classified, and their scores averaged",
+        "section 3.4 says only 'fully convolutional form'; the released nets end in a pool of 7x7",
+    ),
+    Deviation(
+        "over the scales, and over image and mirror image, probabilities are averaged",
+        "section 3.4 says scores, and mentions no mirror images; the released nets' README averages the "
+        "softmax of ten crops, and the papers from which the method comes do both. "
+        "dense_multi_scale_scores averages scores",
+    ),
+    Deviation(
+        "from whole images the mean of each channel is subtracted",
+        "section 3.4 subtracts a mean image, which does not fit them",
+    ),
+)
+_DECAY = Deviation(
+    "the weights of convolutions and of the classifier decay, and nothing else",
+    "section 3.4 does not say what decays; fb.resnet.torch's README says of the paper that the convolutions "
+    "alone do, which is resnet50_conv_decay",
+)
+
 RESNET_152 = Classification(
     model="resnet152",  # Table 1, option B (section 4.1); no dropout (section 3.4)
     augmentation=AUGMENTATION,
-    # Section 3.4: 0.1, divided by ten when the error plateaus.
-    optimiser=_optimiser(Plateau(0.1, factor=0.1, drops=2)),
+    optimiser=_optimiser(_PLATEAU),
     batch_size=256,  # section 3.4
     epochs=120,  # section 3.4: up to 600,000 iterations
-    protocols=("dense_multi_scale", "ten_crop", "centre_crop"),  # section 3.4; Fig. 4
+    # Section 3.4; README.md of the released models: ten crops of the whole image; Fig. 4.
+    protocols=("dense_multi_scale", "ten_crop_rectangle", "centre_crop"),
     test_scales=(224, 256, 384, 480, 640),  # section 3.4
     start_steps=10_000,  # two epochs of ILSVRC-2012
+    batch_norm_images=32,  # README.md: 8 GPUs with 32 images each
+    true_statistics=51_200,  # README.md; see the deviations
     deviations=(
         Deviation(
             "the two drops wait for three epochs without a gain of 0.1 points, by the centre crop",
             "section 3.4 says only 'when the error plateaus'; Fig. 4 shows two drops",
         ),
+        *_DENSE,
         Deviation(
-            "mirror images are tested at every scale",
-            "section 3.4 does not mention them; the papers from which it takes the method do",
+            "batch normalisation's averages for testing are taken over 51,200 training images",
+            "README.md: over a sufficiently large training batch after training",
         ),
-        Deviation(
-            "batch normalisation uses running averages at test time",
-            "the released models use true averages over a large batch after training, which changes "
-            "the error by less than 0.1 points",
-        ),
+        _DECAY,
+        COLOUR_BY_DEVIATION,
+        *PIXELS,
     ),
 )
 
@@ -78,6 +107,9 @@ def _net(model: str, **knobs: object) -> Classification:
 
 
 RESNET_101, RESNET_50 = _net("resnet101"), _net("resnet50")
+RESNET_50_CONV_DECAY = replace(
+    RESNET_50, optimiser=_optimiser(_PLATEAU, not_decayed=_ALL_BUT_CONVOLUTIONS)
+)
 RESNET_34, RESNET_18 = _net("resnet34"), _net("resnet18")  # option A: Table 2
 RESNET_34_B, RESNET_34_C = (_net("resnet34", shortcut=option) for option in "BC")  # Table 3
 PLAIN_34, PLAIN_18 = _net("plain34"), _net("plain18")
@@ -91,7 +123,7 @@ SIX = Ensemble(
         Member(RESNET_50),
         Member(RESNET_34_B),
     ),
-    protocols=("dense_multi_scale", "ten_crop"),  # section 4.1, Table 5
+    protocols=("dense_multi_scale", "ten_crop_rectangle"),  # section 4.1, Table 5
     deviations=(
         Deviation(
             "besides the two nets of 152 layers, two of 101, one of 50 and one of 34",
@@ -105,7 +137,7 @@ def _cifar(n: int, shortcut: str | None = "A") -> Classification:
     """Section 4.2: 6n + 2 layers, option A in all cases."""
     # 64,000 iterations of 128 are 164 epochs of the 50,000 images; drops at 32,000 and 48,000.
     drops = ((82, 0.01), (123, 0.001))
-    # Footnote 5: 0.01 until the training error is below 80 %, about 400 iterations, for 110 layers.
+    # Footnote 5, for 110 layers.
     warm_up = ((0, 0.01), (1, 0.1)) if n == 18 else ((0, 0.1),)
     return Classification(
         model="resnet_cifar",
@@ -117,11 +149,24 @@ def _cifar(n: int, shortcut: str | None = "A") -> Classification:
         epochs=164,
         protocols=("centre_crop",),  # the plain image of 32 x 32
         start_steps=2000,
+        batch_norm_images=64,  # section 4.2: 128 images on two GPUs
         deviations=(
+            _DECAY,
             Deviation(
-                "the border is black, and the mean image is subtracted from the crop",
-                "section 4.2 mentions the subtraction first, which makes the zero padding grey; here images "
-                "stay bytes until they are on the device",
+                "batch normalisation uses running averages at test time",
+                "section 4.2 does not say; README.md of the ImageNet nets has true averages, which change "
+                "their error by less than 0.1 points",
+            ),
+            *(
+                [
+                    Deviation(
+                        "one epoch at 0.01 before 0.1",
+                        "footnote 5: until the training error is below 80 %, about 400 iterations; an epoch "
+                        "has 390",
+                    )
+                ]
+                if n == 18
+                else []
             ),
             Deviation(
                 "training uses all 50,000 images from the start",
@@ -138,14 +183,17 @@ _CIFAR_PLAIN = {f"cifar_plain{6 * n + 2}": _cifar(n, None) for n in (3, 5, 7, 9,
 # 64-pixel photographs of 100 real classes; meant for ten minutes on one GPU, not measured yet.
 MINI_50 = replace(
     RESNET_50,
+    knobs={"image_size": 112},
     augmentation=replace(AUGMENTATION, resize=128, crop=112, sampling=ScaleJitter(128, 240)),
     optimiser=_optimiser(Steps(((0, 0.1), (30, 0.01), (45, 0.001)))),
     batch_size=128,
     epochs=55,
     test_scales=(112, 128, 192, 240, 320),
     start_steps=1000,
+    batch_norm_images=None,
     deviations=(
         *RESNET_152.deviations[1:],
+        WHOLE_BATCH_NORM,
         Deviation(
             "112-pixel crops; all scales half the published ones",
             "the images have 64 pixels, and the net halves them five times",
@@ -160,7 +208,7 @@ MINI_50 = replace(
 # The embedded images, less than a minute on two CPU cores.
 TOY_18 = replace(
     RESNET_18,
-    knobs={"width": 0.25},
+    knobs={"width": 0.25, "image_size": 64},
     augmentation=replace(
         AUGMENTATION, resize=72, crop=64, sampling=ScaleJitter(68, 80), colour_noise="none"
     ),
@@ -169,8 +217,10 @@ TOY_18 = replace(
     epochs=7,
     test_scales=(64, 72, 80),
     start_steps=450,
+    batch_norm_images=None,
     deviations=(
         *RESNET_152.deviations[1:],
+        WHOLE_BATCH_NORM,
         Deviation(
             "18 layers with a quarter of their channels", "two CPU cores, less than a minute"
         ),
@@ -195,6 +245,7 @@ RECIPES: Recipes = {
         "resnet152": RESNET_152,
         "resnet101": RESNET_101,
         "resnet50": RESNET_50,
+        "resnet50_conv_decay": RESNET_50_CONV_DECAY,
         "resnet34": RESNET_34,
         "resnet34_b": RESNET_34_B,
         "resnet34_c": RESNET_34_C,

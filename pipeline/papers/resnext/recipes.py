@@ -7,6 +7,7 @@ fb.resnet.torch (section 4), on which the authors' code is built (facebookresear
 from dataclasses import replace
 
 from pipeline.papers.augmentations import FB_RESNET
+from pipeline.papers.deviations import FB_RESNET_PIXELS, OWN_DIVISOR, WHOLE_BATCH_NORM
 from stages.augmentation import AreaCrop
 from stages.paper import Recipes
 from stages.recipe import Deviation, MomentumSGD, Optimiser, ParameterGroup, Schedule, Steps
@@ -34,13 +35,15 @@ def _net(layers: int, cardinality: int, width: int) -> Classification:
         batch_size=256,  # section 4
         epochs=100,  # opts.lua
         protocols=("centre_crop", "dense_multi_scale"),  # section 4; section 5.1
-        test_scales=(224, 256, 384, 480, 640),  # section 5.1 names none; He 2015, section 3.4
+        test_scales=(224, 256, 384, 480, 640),  # He 2015, section 3.4
         start_steps=10_000,  # two epochs of ILSVRC-2012
+        batch_norm_images=32,  # section 4: 256 images on 8 GPUs
         deviations=(
             Deviation(
-                "a crop's aspect ratio is drawn log-uniformly between 9/16 and 16/9",
-                "fb.resnet.torch squares a uniform draw from 3/4 to 4/3, and inverts it half of the time",
+                "the test at several scales is that of ResNet: its five scales, with mirror images",
+                "section 5.1 names no scales, and the authors' code has no such test",
             ),
+            FB_RESNET_PIXELS,
         ),
     )
 
@@ -58,6 +61,7 @@ _NETS = {
 # 64-pixel photographs of 100 real classes; meant for ten minutes on one GPU, not measured yet.
 MINI_50_32X4D = replace(
     _net(50, 32, 4),
+    knobs={**_net(50, 32, 4).knobs, "image_size": 112},
     augmentation=replace(FB_RESNET, resize=128, crop=112),
     optimiser=_optimiser(Steps(((0, 0.1), (30, 0.01), (45, 0.001), (52, 1e-4)))),
     batch_size=128,
@@ -65,8 +69,10 @@ MINI_50_32X4D = replace(
     protocols=("centre_crop", "dense_multi_scale"),
     test_scales=(112, 128, 192, 240, 320),
     start_steps=1000,
+    batch_norm_images=None,
     deviations=(
         *_net(50, 32, 4).deviations,
+        WHOLE_BATCH_NORM,
         Deviation("50 layers, not 101", "minutes instead of the ten days of the larger net"),
         Deviation(
             "112-pixel crops; all scales half the published ones",
@@ -96,7 +102,9 @@ TOY_8X8D = replace(
         FB_RESNET,
         resize=72,
         crop=64,
-        sampling=AreaCrop(area=(0.6, 1.0), log_ratio=True),
+        sampling=AreaCrop(area=(0.6, 1.0), swap_sides=True, fallback="centre"),
+        divisor=None,
+        unit_variance=True,
         distortion=0.0,
         colour_noise="none",
     ),
@@ -106,7 +114,11 @@ TOY_8X8D = replace(
     protocols=("centre_crop",),
     test_scales=(),
     start_steps=450,
+    batch_norm_images=None,
     deviations=(
+        FB_RESNET_PIXELS,
+        WHOLE_BATCH_NORM,
+        OWN_DIVISOR,
         Deviation(
             "one block per stage, 14 layers, and a quarter of the channels, in 8 paths",
             "two CPU cores, less than a minute",

@@ -38,12 +38,12 @@ def _table_2(net: str, layers: int, *, top1: float, top5: float) -> Claim:
 
 
 def _se(name: str, **knobs: Any) -> Arm:
-    """SE-ResNet-50 as in the ablations."""
+    """SE-ResNet-50 as in the ablations, whose excitation has no biases."""
     return Arm(
         name,
-        base={"paper": "se_resnet50_270"},
+        base={"paper": "se_resnet50_plateau"},
         changes={"model": "se_resnet50"},
-        knobs={"reduction": 16, **knobs},
+        knobs={"reduction": 16, "bias": False, **knobs},
         protocol="centre_crop",
     )
 

@@ -49,6 +49,8 @@ PUBLISHED: tuple[Published, ...] = (
             ("ResNet-152, re-implemented", "resnet152", 22.42, 6.34, "Table 2"),
             ("ResNeXt-50, re-implemented", "resnext50", 22.11, 5.90, "Table 2"),
             ("ResNeXt-101, re-implemented", "resnext101", 21.18, 5.57, "Table 2"),
+            ("SE-ResNet-50, the ablations", "se_resnet50_plateau", 22.28, 6.03, "Tables 10 to 15"),
+            ("ResNet-50, the ablations", "resnet50_plateau", 23.30, 6.55, "Table 13"),
             ("SE-ResNet-50, 270 epochs", "se_resnet50_270", 22.20, 6.00, "section 6"),
             ("ResNet-50, 270 epochs", "resnet50_270", 23.21, 6.53, "section 6"),
         )

@@ -8,22 +8,36 @@ re-implementations in Table 2.
 from dataclasses import replace
 
 from pipeline.papers.augmentations import AREA_CROPS
+from pipeline.papers.deviations import RESIZED, STATISTICS, WHOLE_BATCH_NORM
 from stages.augmentation import AreaCrop
 from stages.paper import Recipes
-from stages.recipe import Deviation, MomentumSGD, Optimiser, ParameterGroup, Schedule, Steps
+from stages.recipe import (
+    Deviation,
+    MomentumSGD,
+    Optimiser,
+    ParameterGroup,
+    Plateau,
+    Schedule,
+    Steps,
+)
 from stages.tasks.classification.recipe import Classification
 
+_BATCH_NORM = r"(.*\.)?bn\d\..*|conv1\.[14]\..*|.*\.shortcut\.1\..*"
 
-def _optimiser(rate: Schedule) -> Optimiser:
+
+def _optimiser(rate: Schedule, *frozen: ParameterGroup) -> Optimiser:
     return MomentumSGD(
         momentum=0.9,  # section 5.1
         rate="inside",  # not stated; the authors' models are Caffe's
         # Not stated; He 2015, section 3.4.
-        groups=(ParameterGroup(".*", rate, weight_decay=1e-4),),
+        groups=(*frozen, ParameterGroup(".*", rate, weight_decay=1e-4)),
     )
 
 
 _DECAY = Deviation("weight decay of 1e-4", "section 5.1 states none; this is ResNet's")
+_SMOOTHING = "labels are smoothed by 0.1"
+_AS_INCEPTION = "mentions label smoothing but not its strength; 0.1 is Inception-v3's"
+_COMMON = (_DECAY, STATISTICS, RESIZED)
 
 
 def _net(model: str, **knobs: object) -> Classification:
@@ -38,45 +52,76 @@ def _net(model: str, **knobs: object) -> Classification:
         epochs=100,  # section 5.1
         protocols=("centre_crop",),  # section 5.1
         start_steps=2500,  # two epochs of ILSVRC-2012
-        deviations=(_DECAY,),
+        batch_norm_images=32,  # README.md: 1024 images on 4 servers of 8 GPUs
+        deviations=_COMMON,
     )
 
 
-def _long(model: str, **knobs: object) -> Classification:
-    """Section 6, the ablations: batch 256 at 0.1, label smoothing; the fixed schedule of 270 epochs."""
+def _ablation(model: str, rate: Schedule, epochs: int, **knobs: object) -> Classification:
+    """Section 6: from 0.1 with label smoothing, and no biases in the excitation."""
+    if knobs.get("se", True):
+        knobs["bias"] = False
     return replace(
         _net(model, **knobs),
-        optimiser=_optimiser(Steps(((0, 0.1), (125, 0.01), (200, 1e-3), (250, 1e-4)))),
-        batch_size=256,
-        epochs=270,
+        optimiser=_optimiser(rate),
+        batch_size=256,  # README.md; see the deviations
+        epochs=epochs,
         start_steps=10_000,
         label_smoothing=0.1,
         deviations=(
-            _DECAY,
+            *_COMMON,
+            Deviation(_SMOOTHING, f"section 6 {_AS_INCEPTION}"),
             Deviation(
-                "labels are smoothed by 0.1",
-                "section 6 mentions label smoothing but not its strength; 0.1 is Inception-v3's",
+                "batches of 256, of 32 images each for batch normalisation",
+                "section 6 does not state them; they are those of the released nets, on 8 GPUs",
             ),
         ),
     )
 
 
+def _plateau(model: str, **knobs: object) -> Classification:
+    """Section 6, Tables 10 to 16: the rate waits for plateaus, about 300 epochs."""
+    recipe = _ablation(model, Plateau(0.1, factor=0.1, drops=3), 300, **knobs)
+    return replace(
+        recipe,
+        deviations=(
+            *recipe.deviations,
+            Deviation(
+                "the three drops wait for three epochs without a gain of 0.1 points, by the centre crop",
+                "section 6 says only that the rate falls at plateaus, in about 300 epochs",
+            ),
+        ),
+    )
+
+
+def _fixed(model: str, **knobs: object) -> Classification:
+    """Section 6, footnote: the fixed schedule of 270 epochs."""
+    rate = Steps(((0, 0.1), (125, 0.01), (200, 1e-3), (250, 1e-4)))
+    return _ablation(model, rate, 270, **knobs)
+
+
+# Appendix: 1.0 and batches of 2048 on 64 GPUs. The drops are those of section 5.1.
+_LARGEST_RATES = ((0, 1.0), (30, 0.1), (60, 0.01), (90, 1e-3))
+_FROZEN_FROM = 95
+
 SENET_154 = replace(
     _net("senet154"),  # appendix; dropout of 0.2 before the classifier
-    # Appendix: 1.0 and batches of 2048 on 64 GPUs. The drops are those of section 5.1.
-    optimiser=_optimiser(Steps(((0, 1.0), (30, 0.1), (60, 0.01), (90, 1e-3)))),
+    optimiser=_optimiser(
+        Steps(_LARGEST_RATES),
+        ParameterGroup(
+            _BATCH_NORM, Steps((*_LARGEST_RATES, (_FROZEN_FROM, 0.0))), weight_decay=1e-4
+        ),
+    ),
     batch_size=2048,
     start_steps=1250,
     label_smoothing=0.1,
+    freeze_norm_from=_FROZEN_FROM,  # appendix; see the deviations
     deviations=(
-        _DECAY,
+        *_COMMON,
+        Deviation(_SMOOTHING, f"the appendix {_AS_INCEPTION}"),
         Deviation(
-            "labels are smoothed by 0.1",
-            "the appendix mentions label smoothing but not its strength; 0.1 is Inception-v3's",
-        ),
-        Deviation(
-            "batch normalisation is never frozen",
-            "the appendix freezes it in the last epochs, but does not say how many",
+            "batch normalisation is frozen for the last 5 epochs: its averages, scales and shifts",
+            "the appendix says the last epochs, but not how many",
         ),
         Deviation(
             "100 epochs with drops at 30, 60 and 90", "the appendix gives no schedule of its own"
@@ -101,8 +146,10 @@ MINI_50 = replace(
     batch_size=128,
     epochs=55,
     start_steps=1000,
+    batch_norm_images=None,
     deviations=(
-        _DECAY,
+        *_COMMON,
+        WHOLE_BATCH_NORM,
         Deviation(
             "SE-ResNet-50 stands in for SENet-154", "minutes on one GPU instead of training on 64"
         ),
@@ -125,8 +172,10 @@ TOY_14 = replace(
     batch_size=32,
     epochs=5,
     start_steps=450,
+    batch_norm_images=None,
     deviations=(
-        _DECAY,
+        *_COMMON,
+        WHOLE_BATCH_NORM,
         Deviation(
             "SE-ResNet with one block per stage, 14 layers, and a quarter of the channels",
             "two CPU cores, less than a minute",
@@ -157,8 +206,10 @@ RECIPES: Recipes = {
         "senet154": SENET_154,
         **{f"se_{name}": _net(model) for name, model in _BASELINES.items()},
         **{name: _net(model, se=False) for name, model in _BASELINES.items()},
-        "se_resnet50_270": _long("se_resnet50"),
-        "resnet50_270": _long("se_resnet50", se=False),
+        "se_resnet50_plateau": _plateau("se_resnet50"),
+        "resnet50_plateau": _plateau("se_resnet50", se=False),
+        "se_resnet50_270": _fixed("se_resnet50"),
+        "resnet50_270": _fixed("se_resnet50", se=False),
     },
     "mini": {"se_resnet50": MINI_50, "resnet50": replace(MINI_50, knobs={"se": False})},
     "toy": {"se_resnet14": TOY_14},

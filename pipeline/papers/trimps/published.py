@@ -15,7 +15,7 @@ PUBLISHED: tuple[Published, ...] = (
         "dense_multi_scale",
         recipe="fusion",
         error_top5=2.92,
-        nets=5,
+        nets=None,
         source="a review of the team's slides",
     ),
     published(
@@ -23,7 +23,7 @@ PUBLISHED: tuple[Published, ...] = (
         "dense_multi_scale",
         recipe="fusion",
         error_top5=2.99,
-        nets=5,
+        nets=None,
         benchmark="ilsvrc2012-test",
         source="official results of 2016: 0.02991",
     ),
@@ -62,16 +62,26 @@ PUBLISHED: tuple[Published, ...] = (
                 "",
                 20.1,
                 4.8,
-                "arXiv:1603.05027, Table 5",
+                "arXiv:1603.05027, Table 5, with scale and aspect ratio augmentation",
             ),
             (
                 "WRN-50-2, a smaller net than the entry's",
                 "centre_crop",
                 "",
                 21.9,
-                5.79,
-                "README.md, szagoruyko/wide-residual-networks",
+                6.03,
+                "pretrained/README.md, szagoruyko/wide-residual-networks; its main README prints 5.79, the "
+                "figure of the net beside it",
             ),
         )
+    ),
+    published(
+        "pre-activation ResNet-200, released",
+        "centre_crop",
+        recipe="preact_resnet200",
+        error_top1=21.66,
+        error_top5=5.79,
+        logged=True,
+        source="pretrained/README.md, facebookarchive/fb.resnet.torch",
     ),
 )

@@ -6,6 +6,12 @@ The slides do not say how the team trained its nets. Each member is trained as i
 from dataclasses import replace
 
 from pipeline.papers.augmentations import AREA_CROPS, FB_RESNET
+from pipeline.papers.deviations import (
+    FB_RESNET_PIXELS,
+    OWN_DIVISOR,
+    RESIZED,
+    WHOLE_BATCH_NORM,
+)
 from stages.augmentation import AreaCrop
 from stages.paper import Recipes
 from stages.recipe import (
@@ -15,6 +21,7 @@ from stages.recipe import (
     MomentumSGD,
     Optimiser,
     ParameterGroup,
+    RMSProp,
     Schedule,
     Staircase,
     Steps,
@@ -24,34 +31,56 @@ from stages.tasks.classification.recipe import Classification, TestProtocol
 _PROTOCOLS: tuple[TestProtocol, ...] = ("dense_multi_scale", "centre_crop")
 
 
-def _optimiser(rate: Schedule, weight_decay: float, *, nesterov: bool = False) -> Optimiser:
+def _optimiser(rate: Schedule) -> Optimiser:
+    """fb.resnet.torch's."""
     return MomentumSGD(
         momentum=0.9,
         rate="outside",
-        nesterov=nesterov,
-        groups=(ParameterGroup(".*", rate, weight_decay),),
+        nesterov=True,
+        groups=(ParameterGroup(".*", rate, weight_decay=1e-4),),
     )
 
 
-def _inception(model: str, auxiliary_weight: float = 0.0) -> Classification:
-    """arXiv:1512.00567, section 8 and arXiv:1602.07261, section 4."""
+_RMSPROP = RMSProp(
+    # Both papers: 0.045, times 0.94 every two epochs.
+    groups=(ParameterGroup(".*", Staircase(0.045, factor=0.94, every=2), weight_decay=4e-5),),
+    decay=0.9,  # both papers
+    epsilon=1.0,  # both papers
+    momentum=0.9,  # not stated; see the deviations
+)
+
+
+def _inception(model: str, replicas: int, *deviations: Deviation) -> Classification:
+    """arXiv:1512.00567, section 8 and arXiv:1602.07261, section 4.
+
+    Args:
+        model: its name.
+        replicas: workers of the authors' training, each with batches of 32.
+        deviations: the net's own.
+    """
     return Classification(
         model=model,
-        augmentation=replace(AREA_CROPS, resize=352, crop=299, unit_variance=True),
-        # Both papers: 0.045, times 0.94 every two epochs.
-        optimiser=_optimiser(Staircase(0.045, factor=0.94, every=2), weight_decay=4e-5),
-        batch_size=1600,  # 1512.00567: 50 replicas with batches of 32
+        augmentation=replace(
+            AREA_CROPS, resize=352, crop=299, mean="half", divisor=(127.5, 127.5, 127.5)
+        ),
+        optimiser=_RMSPROP,
+        batch_size=32 * replicas,
         epochs=100,  # 1512.00567
         protocols=_PROTOCOLS,
         test_scales=(299, 352, 400),
-        start_steps=1600,  # two epochs of ILSVRC-2012
-        auxiliary_weight=auxiliary_weight,
+        start_steps=80_000 // replicas,  # two epochs of ILSVRC-2012
+        batch_norm_images=32,
         label_smoothing=0.1,  # 1512.00567, section 7
         average_from=95,
         deviations=(
+            *deviations,
             Deviation(
-                "momentum SGD",
-                "both papers trained with RMSProp; Xception's Inception-v3 had this rate with momentum SGD",
+                f"one synchronous step of {32 * replicas} images",
+                f"{replicas} replicas trained side by side, each with batches of 32",
+            ),
+            Deviation(
+                "a momentum of 0.9 in RMSProp, and weight decay of 4e-5",
+                "the papers state neither; both are those of Google's released training",
             ),
             Deviation(
                 "the weights of the last five epochs are averaged",
@@ -61,6 +90,18 @@ def _inception(model: str, auxiliary_weight: float = 0.0) -> Classification:
                 "crops of a random area and shape",
                 "the winner's slides mention only multi-scale augmentation",
             ),
+            RESIZED,
+        ),
+    )
+
+
+def _later(model: str) -> Classification:
+    return _inception(
+        model,
+        20,  # 1602.07261
+        Deviation(
+            "labels are smoothed by 0.1, and training takes 100 epochs",
+            "arXiv:1602.07261 states neither; both are Inception-v3's",
         ),
     )
 
@@ -71,21 +112,25 @@ def _residual(model: str, **knobs: object) -> Classification:
         model=model,
         knobs=knobs,
         augmentation=FB_RESNET,
-        optimiser=_optimiser(
-            Steps(((0, 0.1), (30, 0.01), (60, 0.001))), weight_decay=1e-4, nesterov=True
-        ),
+        optimiser=_optimiser(Steps(((0, 0.1), (30, 0.01), (60, 0.001)))),
         batch_size=256,
         epochs=90,
         protocols=_PROTOCOLS,
         test_scales=(224, 256, 320),
         start_steps=10_000,  # two epochs of ILSVRC-2012
+        batch_norm_images=32,  # 256 images on 8 GPUs
+        deviations=(FB_RESNET_PIXELS,),
     )
 
 
-INCEPTION_V3 = _inception("inception_v3", auxiliary_weight=0.4)  # Google's code: 0.4
-INCEPTION_V4 = _inception("inception_v4")
-INCEPTION_RESNET_V2 = _inception("inception_resnet_v2")
-PREACT_RESNET_200 = _residual("preact_resnet200")
+INCEPTION_V3 = replace(
+    _inception("inception_v3", 50),
+    optimiser=replace(_RMSPROP, clip_norm=2.0),  # section 8
+    auxiliary_weight=0.4,  # Google's code
+)
+INCEPTION_V4, INCEPTION_RESNET_V2 = _later("inception_v4"), _later("inception_resnet_v2")
+# fb.resnet.torch, models/preresnet.lua, whose ResNet-200 the authors' README links.
+PREACT_RESNET_200 = _residual("preact_resnet200", stride_in="3x3", pool="padded")
 WIDE_RESNET_68_3 = _residual("wide_resnet68_3")
 
 FUSION = Ensemble(
@@ -123,12 +168,15 @@ _MINI_STEPS = Steps(((0, 0.05), (12, 5e-3), (18, 5e-4)))
 _MINI = replace(
     _residual("wide_resnet50_2"),
     augmentation=replace(FB_RESNET, resize=128, crop=112),
-    optimiser=_optimiser(_MINI_STEPS, weight_decay=1e-4, nesterov=True),
+    optimiser=_optimiser(_MINI_STEPS),
     batch_size=128,
     epochs=22,
     test_scales=(112, 128, 160),
     start_steps=1000,
+    batch_norm_images=None,
     deviations=(
+        FB_RESNET_PIXELS,
+        WHOLE_BATCH_NORM,
         Deviation(
             "112-pixel crops; all scales half the larger profile's", "the images have 64 pixels"
         ),
@@ -155,7 +203,7 @@ MINI_FUSION = Ensemble(
             replace(
                 _MINI,
                 model="preact_resnet200",
-                knobs={"width": 0.5},
+                knobs={"width": 0.5, "stride_in": "3x3", "pool": "padded"},
                 deviations=(
                     *_MINI.deviations,
                     Deviation(
@@ -186,19 +234,22 @@ _TOY = replace(
         FB_RESNET,
         resize=64,
         crop=56,
-        sampling=AreaCrop(area=(0.6, 1.0), log_ratio=True),
+        sampling=AreaCrop(area=(0.6, 1.0), swap_sides=True, fallback="centre"),
+        divisor=None,
+        unit_variance=True,
         distortion=0.0,
         colour_noise="none",
     ),
-    optimiser=_optimiser(
-        Steps(((0, 0.05), (2.2, 5e-3), (2.7, 5e-4))), weight_decay=1e-4, nesterov=True
-    ),
+    optimiser=_optimiser(Steps(((0, 0.05), (2.2, 5e-3), (2.7, 5e-4)))),
     batch_size=32,
     epochs=3,
     protocols=_TOY_PROTOCOLS,
     test_scales=(),
     start_steps=300,
     deviations=(
+        FB_RESNET_PIXELS,
+        WHOLE_BATCH_NORM,
+        OWN_DIVISOR,
         Deviation("56-pixel crops of 64-pixel squares", "the embedded images have 72 pixels"),
         Deviation(
             "crops of at least 60 % of the area",
@@ -242,15 +293,13 @@ TOY_FUSION = Ensemble(
             replace(
                 _TOY,
                 model="preact_resnet200",
-                knobs={"width": 0.25, "blocks": (1, 1, 1, 1), "stride_in": "3x3"},
-                deviations=(
-                    *_TOY.deviations,
-                    _ONE_BLOCK,
-                    Deviation(
-                        "the stride is in the 3 x 3 convolution",
-                        "a strided first 1 x 1 would discard three quarters of every map unseen",
-                    ),
-                ),
+                knobs={
+                    "width": 0.25,
+                    "blocks": (1, 1, 1, 1),
+                    "stride_in": "3x3",
+                    "pool": "padded",
+                },
+                deviations=(*_TOY.deviations, _ONE_BLOCK),
             )
         ),
         Member(

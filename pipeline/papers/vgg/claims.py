@@ -30,13 +30,14 @@ def _net(net: str, **options: Any) -> Arm:
 _A, _B, _C, _D, _E = map(_net, "abcde")
 
 
-def _from_scratch(name: str, model: str, **knobs: Any) -> Arm:
+def _from_scratch(name: str, model: str, protocol: str = "", **knobs: Any) -> Arm:
     """No weights of A, Glorot's initialisation instead."""
     return Arm(
         name,
         base={"paper": "d_256_glorot", "mini": "d_jitter_glorot"},
         changes={"model": model, "start": None},
         knobs=knobs,
+        protocol=protocol,
     )
 
 
@@ -101,8 +102,8 @@ CLAIMS = (
         id="small_filters",
         statement="Two 3x3 convolutions give a lower error than one of 5x5.",
         source="section 4.1",
-        with_it=_from_scratch("B", "vgg_b"),
-        without=_from_scratch("shallow B", "vgg_b", pairs_as_5x5=True),
+        with_it=_from_scratch("B", "vgg_b", "centre_crop"),
+        without=_from_scratch("shallow B", "vgg_b", "centre_crop", pairs_as_5x5=True),
         published=effects(_VAL, "centre crop", "section 4.1", top1=7.0),
     ),
     _claim(
