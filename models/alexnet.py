@@ -36,6 +36,7 @@ from models.parts.layers import (
     LocalResponseNorm,
     Window,
     WithinMapNorm,
+    make_dropout,
     map_sides,
     scaled,
 )
@@ -114,6 +115,7 @@ class AlexNet(nn.Module):
         pool_kernel: int,
         pool_before_norm: bool,
         dropout: float,
+        inverted_dropout: bool,
         activation: Activation,
         bias: float,
         fc8_bias: float,
@@ -166,7 +168,7 @@ class AlexNet(nn.Module):
                 name, GroupedLinear(seen, out, groups) if isolated else nn.Linear(seen, out)
             )
             self.add_module(f"{activation}{name[-1]}", ACTIVATIONS[activation]())
-            self.add_module(f"drop{name[-1]}", nn.Dropout(dropout))
+            self.add_module(f"drop{name[-1]}", make_dropout(dropout, inverted=inverted_dropout))
             initialise(name, full / seen)
             seen, full = out, channels[name]
         self.fc8 = nn.Linear(seen, num_classes)
@@ -208,6 +210,7 @@ def alexnet(
     stem: tuple[int, int] = (11, 4),
     overlapping_pooling: bool = True,
     dropout: float = 0.5,
+    inverted_dropout: bool = False,
     activation: Activation = "relu",
     remove: Collection[str] = (),
     fc_channels: int = 4096,
@@ -242,6 +245,8 @@ def alexnet(
         overlapping_pooling: pool 3x3 with stride 2; if False, 2x2 with stride 2, which gives maps of
             the same size (§3.4).
         dropout: probability of dropping an output of fc6 and fc7 (§4.2).
+        inverted_dropout: divide by what is kept in training, as Caffe's replications do, instead of
+            multiplying by it at test time, see `OriginalDropout`.
         activation: the non-linearity, to replace ReLU (§3.1).
         remove: layers to leave out, of conv2 to conv5, fc6 and fc7; pools stay.
         fc_channels: outputs of fc6 and fc7 (2048 and 8192 in Zeiler and Fergus's Table 3).
@@ -269,8 +274,10 @@ def alexnet(
     removable = {"conv2", "conv3", "conv4", "conv5", "fc6", "fc7"}
     if unknown := set(remove) - removable:
         raise ValueError(f"cannot remove {sorted(unknown)}: choose from {sorted(removable)}")
-    if {"fc6", "fc7"} <= set(remove) and (dropout != 0.5 or fc_channels != 4096):
-        raise ValueError("dropout and fc_channels do nothing without fc6 and fc7")
+    if {"fc6", "fc7"} <= set(remove) and (
+        dropout != 0.5 or inverted_dropout or fc_channels != 4096
+    ):
+        raise ValueError("dropout, inverted_dropout and fc_channels do nothing without fc6 and fc7")
 
     form = "one weird trick" if variant == "one_weird_trick" else "two columns"
     form = "one column" if one_column else "isolated" if groups == "isolated" else form
@@ -322,6 +329,7 @@ def alexnet(
         pool_kernel=3 if overlapping_pooling else 2,
         pool_before_norm=pool_before_norm,
         dropout=dropout,
+        inverted_dropout=inverted_dropout,
         activation=activation,
         bias=bias if bias is not None else float(activation == "relu"),
         fc8_bias=-7.0 if variant == "one_weird_trick" else 0.0,
@@ -361,8 +369,8 @@ FIDELITY = {
             "dropout",
             "same",
             "0.5 on the outputs of fc6 and fc7",
-            "§4.2",
-            "scaled in training instead of at test: the same expectation",
+            "§4.2; src/layer.cu",
+            "masks in training, scales by 0.5 at test time; inverted_dropout=True is Caffe's",
         ),
         Fidelity(
             "initialisation",

@@ -1,16 +1,17 @@
 """Pre-activation ResNet-200: He et al., "Identity mappings in deep residual networks", 1603.05027.
 
 A member of the 2016 winner's ensemble. Blocks 3-24-36-3 of bottleneck units; 64,666,152 parameters
-at 1000 classes, 14,776,270,848 multiply-adds for one 224 x 224 image.
+at 1000 classes, 15,007,481,856 multiply-adds for one 224 x 224 image.
 
 BN, ReLU, convolution three times, and nothing after the addition (Fig. 1b). As in the authors' code
-(KaimingHe/resnet-1k-layers), a unit that changes the number of channels activates its input once,
-for its branch and for its projection, and the projection has no batch norm. The first unit takes
-the activation right after conv1, and one more follows the last unit (appendix).
+for CIFAR (KaimingHe/resnet-1k-layers, resnet-pre-act.lua), a unit that changes the number of channels
+activates its input once, for its branch and for its projection, and the projection has no batch norm.
+The first unit takes the activation right after conv1, and one more follows the last unit (appendix).
 
-timm's ``resnetv2`` family has no activation after conv1, pools before the first unit's norm and
-has its stride in the 3 x 3. fb.resnet.torch's ``preresnet`` normalises the projections, projects
-the input before its activation, and no unit of its conv2_x begins with an activation.
+The ImageNet net whose weights the authors' README links is fb.resnet.torch's (models/preresnet.lua since
+30 April 2016): the same units with the stride in the 3 x 3 convolution, and a padded max pool.
+
+timm's ``resnetv2`` family has no activation after conv1 and pools before the first unit's norm.
 """
 
 import torch.nn.functional as F
@@ -48,7 +49,7 @@ class PreActBottleneck(Unit):
         planes: int,
         stride: int,
         *,
-        stride_in: StrideIn = "1x1",
+        stride_in: StrideIn = "3x3",
         activate: bool = True,
     ) -> None:
         super().__init__()
@@ -95,8 +96,8 @@ class PreActResNet(nn.Module):
         blocks: Blocks,
         num_classes: int = 1000,
         *,
-        stride_in: StrideIn = "1x1",
-        pool: Pool = "ceil",
+        stride_in: StrideIn = "3x3",
+        pool: Pool = "padded",
         width: float = 1.0,
     ) -> None:
         super().__init__()
@@ -138,8 +139,8 @@ class PreActResNet(nn.Module):
 def preact_resnet200(
     num_classes: int = 1000,
     *,
-    stride_in: StrideIn = "1x1",
-    pool: Pool = "ceil",
+    stride_in: StrideIn = "3x3",
+    pool: Pool = "padded",
     width: float = 1.0,
     blocks: Blocks = (3, 24, 36, 3),
 ) -> PreActResNet:
@@ -147,6 +148,7 @@ def preact_resnet200(
     return PreActResNet(blocks, num_classes, stride_in=stride_in, pool=pool, width=width)
 
 
+_FB = "fb.resnet.torch, models/preresnet.lua, whose ResNet-200 the authors' README links"
 FIDELITY: dict[str, tuple[Fidelity, ...]] = {
     "preact_resnet200": (
         Fidelity(
@@ -166,22 +168,16 @@ FIDELITY: dict[str, tuple[Fidelity, ...]] = {
             "projection shortcuts",
             "same",
             "of the activated input, no batch norm",
-            "KaimingHe/resnet-1k-layers, resnet-pre-act.lua",
-            "their code is for the CIFAR net; the ImageNet model was not released",
+            _FB,
         ),
         Fidelity(
             "place of the stride",
             "same",
-            "first 1 x 1 convolution",
-            "KaimingHe/resnet-1k-layers, resnet-pre-act.lua",
+            "3 x 3 convolution",
+            _FB,
+            "the authors' code for CIFAR has it in the first 1 x 1: stride_in='1x1'",
         ),
-        Fidelity(
-            "max pool",
-            "not stated",
-            "3 x 3, stride 2",
-            "arXiv:1512.03385, Table 1",
-            "unpadded and ceiled, as in the authors' ResNet-152",
-        ),
+        Fidelity("max pool", "same", "3 x 3, stride 2, padded", _FB),
         Fidelity(
             "initialisation",
             "same",

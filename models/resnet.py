@@ -67,12 +67,12 @@ class ResNet(nn.Module):
         deep_stem: three 3 x 3 convolutions in place of the 7 x 7 (SENet-154).
         dropout: probability of dropping an input of the classifier.
         he_mode: the n of the He initialisation, see `initialise`.
+        image_size: side in pixels of the crops that it is trained on, which decides the windows of
+            `dense`; `forward` takes any size.
 
     Raises:
         ValueError: `zero_gamma` is set without shortcuts, or there is no such choice.
     """
-
-    input_size = 224
 
     def __init__(
         self,
@@ -86,8 +86,10 @@ class ResNet(nn.Module):
         deep_stem: bool = False,
         dropout: float = 0.0,
         he_mode: Literal["fan_in", "fan_out"] = "fan_out",
+        image_size: int = 224,
     ) -> None:
         super().__init__()
+        self.input_size = image_size
         self.zero_gamma = zero_gamma
         self.he_mode = he_mode
         planes = stage_planes(width)
@@ -122,9 +124,36 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) images, any size, to (N, num_classes) logits."""
+        return self.fc(self.dropout(self.pool5(self._last_map(x)).flatten(1)))
+
+    def dense(self, x: Tensor) -> Tensor:
+        """Class scores at every position of a larger image (Sect. 3.4: "fully-convolutional form").
+
+        The released models end in a 7 x 7 average pool with stride 1, the last map of a crop of 224, and
+        a classifier: on a larger map, the classifier at each of that pool's windows.
+
+        Args:
+            x: (N, 3, H, W) images with both sides at least ``image_size``.
+
+        Returns:
+            (N, num_classes, h, w) scores; at image_size 224, h is ``ceil(H / 32) - 6``.
+
+        Raises:
+            ValueError: the image is smaller than a window.
+        """
+        window = -(-self.input_size // 32)
+        last = self._last_map(x)
+        if min(last.shape[2:]) < window:
+            raise ValueError(
+                f"a window covers {window} x {window} positions of the last map, this image leaves "
+                f"{last.shape[2]} x {last.shape[3]}"
+            )
+        pooled = F.avg_pool2d(last, window, 1).movedim(1, -1)
+        return self.fc(self.dropout(pooled)).movedim(-1, 1)
+
+    def _last_map(self, x: Tensor) -> Tensor:
         x = self.pool1(F.relu(self.bn1(self.conv1(x)), inplace=True))
-        x = self.conv5_x(self.conv4_x(self.conv3_x(self.conv2_x(x))))
-        return self.fc(self.dropout(self.pool5(x).flatten(1)))
+        return self.conv5_x(self.conv4_x(self.conv3_x(self.conv2_x(x))))
 
 
 class Knobs(TypedDict, total=False):
@@ -135,12 +164,14 @@ class Knobs(TypedDict, total=False):
         zero_gamma: start each block's last scale at zero; not in the paper.
         width: multiplier of all hidden channels.
         blocks: the blocks of conv2_x to conv5_x, instead of Table 1's; fewer for small experiments.
+        image_size: see `ResNet`.
     """
 
     pool: Pool
     zero_gamma: bool
     width: float
     blocks: Blocks
+    image_size: int
 
 
 class BottleneckKnobs(Knobs, total=False):

@@ -36,6 +36,7 @@ class Knobs(TypedDict, total=False):
         zero_gamma: start each block's last scale at zero; not in the paper.
         width: multiplier of all hidden channels; the number of paths stays the same.
         blocks: the blocks of conv2_x to conv5_x, instead of Table 1's; fewer for small experiments.
+        image_size: see `models.resnet.ResNet`.
     """
 
     shortcut: Shortcut | None
@@ -43,6 +44,7 @@ class Knobs(TypedDict, total=False):
     zero_gamma: bool
     width: float
     blocks: Blocks
+    image_size: int
 
 
 def group_width(cardinality: int, bottleneck_width: int, planes: int) -> int:
@@ -62,6 +64,7 @@ def resnext(
     zero_gamma: bool = False,
     width: float = 1.0,
     blocks: Blocks | None = None,
+    image_size: int = 224,
 ) -> ResNet:
     """Any setting of Tables 3 and 4.
 
@@ -75,6 +78,7 @@ def resnext(
         zero_gamma: see `Knobs`.
         width: see `Knobs`.
         blocks: see `Knobs`.
+        image_size: see `Knobs`.
 
     Raises:
         ValueError: there are no bottleneck nets of that depth.
@@ -100,6 +104,7 @@ def resnext(
         pool=pool,
         zero_gamma=zero_gamma,
         width=width,
+        image_size=image_size,
     )
 
 

@@ -165,6 +165,7 @@ class Knobs(TypedDict, total=False):
         zero_gamma: start each block's last scale at zero; not in the paper.
         width: multiplier of all hidden channels; the number of groups stays the same.
         blocks: the blocks of conv2_x to conv5_x, instead of the depth's; fewer for small experiments.
+        image_size: see `models.resnet.ResNet`.
     """
 
     se: bool
@@ -179,6 +180,7 @@ class Knobs(TypedDict, total=False):
     zero_gamma: bool
     width: float
     blocks: Blocks
+    image_size: int
 
 
 def _senet(
@@ -193,6 +195,7 @@ def _senet(
     zero_gamma: bool = False,
     width: float = 1.0,
     blocks: Blocks | None = None,
+    image_size: int = 224,
     deep_stem: bool = False,
     dropout: float = 0.0,
     **excitation: Any,
@@ -226,6 +229,7 @@ def _senet(
         zero_gamma=zero_gamma,
         deep_stem=deep_stem,
         dropout=dropout,
+        image_size=image_size,
     )
 
 

@@ -14,7 +14,8 @@ Counts at 1000 classes, multiply-adds of one 224 x 224 image:
 | E | 19 | 143,667,240 | 19.632 G |
 
 torchvision's vgg11, 13, 16 and 19 are A, B, D and E: the same function of the same weights. It has
-neither C, A-LRN nor the dense form; its initialisation (He for convolutions, N(0, 0.01) for the
+neither C, A-LRN nor the dense form; its pools round down, which shows where sides are no
+multiples of 32; its initialisation (He for convolutions, N(0, 0.01) for the
 fully connected layers) is not the paper's, and an adaptive pool before fc6 hides the input size
 that the head was built for.
 """
@@ -50,6 +51,7 @@ class Knobs(TypedDict, total=False):
     """The options of every net of the family; `VGG` explains each."""
 
     lrn_alpha_convention: AlphaConvention | None
+    lrn_k: float | None
     fc_units: int
     dropout: float
     init: Literal["glorot", "gaussian"]
@@ -70,7 +72,9 @@ class VGG(nn.Module):
         num_classes: length of the logits.
         lrn: local response normalisation with AlexNet's constants at the end of stage 1 (A-LRN).
         lrn_alpha_convention: whether its alpha is divided by the window, see `LocalResponseNorm`.
-            None for ``"paper"``, the formula of the AlexNet paper, which this paper cites.
+            None for ``"divided"``, as in the authors' Caffe; ``"paper"`` is the formula of the AlexNet
+            paper, which this paper cites.
+        lrn_k: its constant. None for 1, to which the authors' Caffe fixed it; the formula has 2.
         fc_units: outputs of fc6 and of fc7 before `width`. The two hold most of the parameters, so
             they are the first to shrink for a small data set.
         dropout: probability of dropping an output of fc6 or fc7.
@@ -79,14 +83,14 @@ class VGG(nn.Module):
             `initialise_from`.
         init_std: standard deviation of ``"gaussian"``, 0.01 if None. The paper's words, "10^-2
             variance", would be 0.1, with which the logits of D start at about 1e10.
-        ceil_mode: pools round up, as Caffe's do and torch's do not. Matters only for sides that
-            are not a multiple of 32, which are common in `dense`.
+        ceil_mode: pools round up, as the authors' Caffe does and torch's default does not. Matters
+            only for sides that are not a multiple of 32, which are common in `dense`.
         width: multiplier of all hidden channels and units, which stay multiples of 8.
         image_size: side in pixels of the images that fc6 is built for.
 
     Raises:
-        ValueError: `init` is unknown, `init_std` is given without ``init="gaussian"`` or
-            `lrn_alpha_convention` without `lrn`, or pool5 cannot halve `image_size`.
+        ValueError: `init` is unknown, `init_std` is given without ``init="gaussian"``,
+            `lrn_alpha_convention` or `lrn_k` without `lrn`, or pool5 cannot halve `image_size`.
     """
 
     def __init__(
@@ -96,19 +100,20 @@ class VGG(nn.Module):
         *,
         lrn: bool = False,
         lrn_alpha_convention: AlphaConvention | None = None,
+        lrn_k: float | None = None,
         fc_units: int = 4096,
         dropout: float = 0.5,
         init: Literal["glorot", "gaussian"] = "glorot",
         init_std: float | None = None,
-        ceil_mode: bool = False,
+        ceil_mode: bool = True,
         width: float = 1.0,
         image_size: int = 224,
     ) -> None:
         super().__init__()
         if init not in ("glorot", "gaussian"):
             raise ValueError(f"init must be 'glorot' or 'gaussian', not {init!r}")
-        if lrn_alpha_convention is not None and not lrn:
-            raise ValueError("lrn_alpha_convention does nothing without lrn")
+        if (lrn_alpha_convention, lrn_k) != (None, None) and not lrn:
+            raise ValueError("lrn_alpha_convention and lrn_k do nothing without lrn")
         if init_std is not None and init != "gaussian":
             raise ValueError(f"init_std is the scale of init='gaussian'; init={init!r} has none")
         if image_size < 32 and not ceil_mode:
@@ -135,8 +140,8 @@ class VGG(nn.Module):
                     5,
                     alpha=1e-4,
                     beta=0.75,
-                    k=2.0,
-                    alpha_convention=lrn_alpha_convention or "paper",
+                    k=1.0 if lrn_k is None else lrn_k,
+                    alpha_convention=lrn_alpha_convention or "divided",
                 )
             self.add_module(f"pool{stage}", nn.MaxPool2d(2, ceil_mode=ceil_mode))
         units = scaled(fc_units, width)
@@ -266,11 +271,11 @@ def _fidelity(*, lrn: bool = False) -> tuple[Fidelity, ...]:
     if lrn:
         normalisation = Fidelity(
             "normalisation",
-            "not stated",
-            "LRN in stage 1 with AlexNet's k=2, n=5, alpha=1e-4, beta=0.75",
-            "Sect. 2.1",
-            "alpha as in AlexNet's formula; AlexNet's code and Caffe divide it by n, which is "
-            "lrn_alpha_convention='divided'",
+            "same",
+            "LRN in stage 1 with AlexNet's n=5, alpha=1e-4, beta=0.75",
+            "Sect. 2.1; Caffe of December 2013, lrn_layer.cpp",
+            "alpha divided by n and k=1, as in that Caffe; the cited formula is "
+            "lrn_alpha_convention='paper', lrn_k=2",
         )
     return (
         Fidelity(
@@ -280,10 +285,10 @@ def _fidelity(*, lrn: bool = False) -> tuple[Fidelity, ...]:
         normalisation,
         Fidelity(
             "pooling",
-            "not stated",
-            "five 2x2 max pools of stride 2",
-            "Sect. 2.1",
-            "rounds down; ceil_mode=True is Caffe's rule. Equal for sides that are multiples of 32",
+            "same",
+            "five 2x2 max pools of stride 2, rounding up",
+            "Sect. 2.1; Caffe of December 2013, pooling_layer.cpp",
+            "ceil_mode=False is torch's rule. Equal for sides that are multiples of 32",
         ),
         Fidelity("head", "same", "4096, 4096, 1000", "Sect. 2.1"),
         Fidelity("dropout", "same", "0.5 on the first two fully connected layers", "Sect. 3.1"),

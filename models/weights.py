@@ -12,6 +12,19 @@ from torch import nn
 
 from models.registry import create
 
+# Raised when a network's defaults change, for a file holds only the knobs that were given.
+FORMAT = 2
+# The defaults that networks had when a format was written, where they differ from today's.
+_DEFAULTS_BEFORE: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
+    1: {
+        "alexnet": {"inverted_dropout": True},
+        "zfnet": {"inverted_dropout": True},
+        **{f"vgg_{net}": {"ceil_mode": False} for net in "abcde"},
+        "vgg_a_lrn": {"ceil_mode": False, "lrn_alpha_convention": "paper", "lrn_k": 2.0},
+        "preact_resnet200": {"stride_in": "1x1", "pool": "ceil"},
+    }
+}
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -37,9 +50,10 @@ class Provenance:
 def save_weights(model: nn.Module, path: Path, provenance: Provenance) -> None:
     """Write the state of ``model`` to ``path``, atomically.
 
-    The metadata holds the fields of ``provenance``, each as JSON.
+    The metadata holds the fields of ``provenance``, each as JSON, and the format.
     """
-    metadata = {name: json.dumps(value) for name, value in asdict(provenance).items()}
+    fields = {**asdict(provenance), "format": FORMAT}
+    metadata = {name: json.dumps(value) for name, value in fields.items()}
     partial = path.with_name(f"{path.name}.partial")
     save_model(model, str(partial), metadata)
     partial.replace(path)
@@ -50,12 +64,17 @@ def read_provenance(path: Path) -> Provenance:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is damaged, or was not written by `save_weights`.
+        ValueError: the file is damaged, or was not written by `save_weights`, or by a later version of it.
     """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
         fields = {name: json.loads(value, object_hook=_tuples) for name, value in metadata.items()}
+        written = fields.pop("format", 1)
+        if written > FORMAT:
+            raise ValueError(f"{path} was written by a later version of this project")
+        network, knobs = fields["network"], fields.get("knobs", {})
+        fields["knobs"] = {**_defaults_before(written, network, knobs), **knobs}
         return Provenance(**fields | {"classes": tuple(fields["classes"])})
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} is not a weights file that says what it holds") from error
@@ -90,6 +109,14 @@ def load_network(path: Path) -> tuple[nn.Module, Provenance]:
     model = create(provenance.network, len(provenance.classes), **provenance.knobs)
     load_weights(model, path)
     return model, provenance
+
+
+def _defaults_before(written: int, network: str, knobs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a file left out, because it was the default when it was written."""
+    defaults = _DEFAULTS_BEFORE.get(written, {}).get(network, {})
+    if {"fc6", "fc7"} <= set(knobs.get("remove", ())):  # then there is nothing that drops
+        return {name: value for name, value in defaults.items() if name != "inverted_dropout"}
+    return defaults
 
 
 def _tuples(fields: dict[str, Any]) -> dict[str, Any]:

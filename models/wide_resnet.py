@@ -35,12 +35,14 @@ class Knobs(TypedDict, total=False):
         zero_gamma: start each block's last scale at zero; not in the paper.
         width: multiplier of all hidden channels, including the wide ones.
         blocks: the blocks of conv2_x to conv5_x, instead of the depth's; fewer for small experiments.
+        image_size: see `models.resnet.ResNet`.
     """
 
     pool: Pool
     zero_gamma: bool
     width: float
     blocks: Blocks
+    image_size: int
 
 
 def _wide(
@@ -51,6 +53,7 @@ def _wide(
     zero_gamma: bool = False,
     width: float = 1.0,
     blocks: Blocks | None = None,
+    image_size: int = 224,
 ) -> ResNet:
     def unit(in_channels: int, planes: int, stride: int) -> Bottleneck:
         return Bottleneck(in_channels, planes, stride, reduce=widen * planes, stride_in="3x3")
@@ -63,6 +66,7 @@ def _wide(
         zero_gamma=zero_gamma,
         width=width,
         he_mode="fan_in",
+        image_size=image_size,
     )
 
 

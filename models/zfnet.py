@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from models.fidelity import Fidelity
-from models.parts.layers import LocalResponseNorm, Window, map_sides, scaled
+from models.parts.layers import LocalResponseNorm, Window, make_dropout, map_sides, scaled
 from models.registry import register
 
 CHANNELS = {"conv1": 96, "conv2": 256, "conv3": 384, "conv4": 384, "conv5": 256}
@@ -47,6 +47,7 @@ class ZFNet(nn.Module):
         conv2_stride: int,
         lrn: bool,
         dropout: float,
+        inverted_dropout: bool,
         initial_std: float,
         width: float,
         image_size: int,
@@ -87,7 +88,7 @@ class ZFNet(nn.Module):
                 out = scaled(channels[name], width)
                 self.add_module(name, nn.Linear(seen, out))
                 self.add_module(f"relu{name[-1]}", nn.ReLU())
-                self.add_module(f"drop{name[-1]}", nn.Dropout(dropout))
+                self.add_module(f"drop{name[-1]}", make_dropout(dropout, inverted=inverted_dropout))
                 self.initial_std[name] = initial_std * sqrt(full / seen)
                 seen, full = out, channels[name]
         self.fc8 = nn.Linear(seen, num_classes)
@@ -147,6 +148,7 @@ def zfnet(
     conv2_stride: int = 2,
     lrn: bool = True,
     dropout: float = 0.5,
+    inverted_dropout: bool = False,
     initial_std: float = INITIAL_STD,
     width: float = 1.0,
     image_size: int = 224,
@@ -164,6 +166,8 @@ def zfnet(
         conv2_stride: the stride of conv2.
         lrn: contrast normalisation after pools 1 and 2, with AlexNet's constants (not stated).
         dropout: probability of dropping an output of fc6 and fc7.
+        inverted_dropout: the form of Caffe and PyTorch, see `OriginalDropout`; by default that of
+            Krizhevsky's code, on which the paper's is based.
         initial_std: standard deviation of a layer's initial weights at its published number of inputs.
         width: multiplies all hidden channel counts.
         image_size: side of the crop in pixels.
@@ -173,8 +177,10 @@ def zfnet(
     """
     if unknown := set(remove) - REMOVABLE:
         raise ValueError(f"cannot remove {sorted(unknown)}: choose from {sorted(REMOVABLE)}")
-    if {"fc6", "fc7"} <= set(remove) and (dropout != 0.5 or fc_channels != 4096):
-        raise ValueError("dropout and fc_channels do nothing without fc6 and fc7")
+    if {"fc6", "fc7"} <= set(remove) and (
+        dropout != 0.5 or inverted_dropout or fc_channels != 4096
+    ):
+        raise ValueError("dropout, inverted_dropout and fc_channels do nothing without fc6 and fc7")
     if wider and WIDER.keys() <= set(remove):
         raise ValueError("wider does nothing without conv3, conv4 and conv5")
     channels = CHANNELS | (WIDER if wider else {}) | {"fc6": fc_channels, "fc7": fc_channels}
@@ -185,6 +191,7 @@ def zfnet(
         conv2_stride=conv2_stride,
         lrn=lrn,
         dropout=dropout,
+        inverted_dropout=inverted_dropout,
         initial_std=initial_std,
         width=width,
         image_size=image_size,
@@ -211,7 +218,13 @@ FIDELITY = {
             "Fig. 3, §2",
             "AlexNet's: n=5, α=1e-4 divided by n, β=0.75, k=2",
         ),
-        Fidelity("dropout", "same", "0.5 on layers 6 and 7", "§3"),
+        Fidelity(
+            "dropout",
+            "same",
+            "0.5 on layers 6 and 7",
+            "§3",
+            "as in Krizhevsky's code: masks in training, scales by 0.5 at test time",
+        ),
         Fidelity(
             "initialisation",
             "same",

@@ -251,6 +251,42 @@ class CeilConv2d(nn.Conv2d):
         return super().forward(F.pad(x, (0, right, 0, bottom)))
 
 
+class OriginalDropout(nn.Module):
+    """Dropout as Krizhevsky ran it: zeros in training, a smaller scale at test time (AlexNet §4.2).
+
+    In training a unit is set to zero with probability ``p`` and otherwise left as it is; in evaluation all
+    units are multiplied by 1 - p (src/layer.cu, HiddenSexLayer). Inverted dropout, of Caffe and PyTorch,
+    divides by 1 - p in training instead. The two have the same expectation and are not the same training:
+    they agree if the weights above start at 1 - p times the scale here, and learn with (1 - p)² times the
+    rate and with weight decay divided by as much.
+
+    Args:
+        p: probability of dropping a unit, less than 1.
+
+    Raises:
+        ValueError: ``p`` is not a probability that leaves anything.
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"the probability of dropping a unit must be in [0, 1), not {p}")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape to the same; the mask is the one that `torch.nn.Dropout` would draw."""
+        return F.dropout(x, self.p, self.training) * (1 - self.p)
+
+    def extra_repr(self) -> str:
+        """The argument, for printing."""
+        return f"p={self.p}"
+
+
+def make_dropout(p: float, *, inverted: bool) -> nn.Module:
+    """Dropout as Krizhevsky ran it, or the inverted form of Caffe and PyTorch."""
+    return nn.Dropout(p) if inverted else OriginalDropout(p)
+
+
 class GroupedLinear(nn.Module):
     """A fully connected layer in ``groups`` columns that do not see each other."""
 

@@ -113,7 +113,13 @@ class Release:
     notes: tuple[str, ...] = ()
 
 
-_BVLC = {"preset": "paper", "lrn_alpha_convention": "divided", "lrn_k": 1.0, "image_size": 227}
+_BVLC = {
+    "preset": "paper",
+    "lrn_alpha_convention": "divided",
+    "lrn_k": 1.0,
+    "inverted_dropout": True,
+    "image_size": 227,
+}
 _MEAN_IMAGE = "trained with a mean image, see `read_mean_image`; mean_rgb is its average"
 _BVLC_NOTES = ("LRN over all channels with k = 1 and alpha / 5; crops of 227", _MEAN_IMAGE)
 _BVLC_MEAN = 122.67891434, 116.66876762, 104.00698793  # of imagenet_mean.binaryproto
@@ -127,7 +133,7 @@ _RESNET_NOTES = _FIRST_1X1, _POOL, _MEAN_IMAGE
 
 def _vgg(network: str) -> Release:
     notes = ("pools round up, which matters where a side is not a multiple of 32",)
-    return Release(network, _same, "fc8", _VGG_MEAN, knobs={"ceil_mode": True}, notes=notes)
+    return Release(network, _same, "fc8", _VGG_MEAN, notes=notes)
 
 
 RELEASES: dict[str, Release] = {

@@ -6,7 +6,7 @@ from torchvision.models import alexnet as torchvision_alexnet
 
 import models
 from models.alexnet import AlexNet
-from models.parts.layers import LocalResponseNorm
+from models.parts.layers import LocalResponseNorm, OriginalDropout
 
 LAYER_TABLE = {  # fact: channels, side, parameters; NIPS 2012 §3.5
     "conv1": (96, 55, 34_944),
@@ -194,6 +194,7 @@ def test_other_image_sizes(image_size: int) -> None:
         ({"variant": "one_weird_trick", "one_column": True}, "one_column"),
         ({"remove": ("conv1",)}, "conv1"),
         ({"remove": ("fc6", "fc7"), "dropout": 0.2}, "dropout"),
+        ({"remove": ("fc6", "fc7"), "inverted_dropout": True}, "dropout"),
         ({"remove": ("conv2",), "within_map_norm": True}, "conv2"),
     ],
 )
@@ -260,7 +261,7 @@ def test_dropout_follows_fc6_and_fc7_and_rests_in_evaluation() -> None:
     assert not torch.equal(net(x), net(x))
     net.eval()
     assert torch.equal(net(x), net(x))
-    drops = [m.p for m in on_meta(dropout=0.3).modules() if isinstance(m, nn.Dropout)]
+    drops = [m.p for m in on_meta(dropout=0.3).modules() if isinstance(m, OriginalDropout)]
     assert drops == [0.3, 0.3]
 
 
@@ -293,9 +294,11 @@ def test_one_weird_trick() -> None:
 
 
 def test_is_torchvisions_function_where_the_arithmetic_is_the_same() -> None:
-    """torchvision's net is the one-weird-trick net without norms, with conv1 padded by 2."""
+    """torchvision's net is the one-weird-trick net without norms, conv1 padded by 2, dropout inverted."""
     theirs = torchvision_alexnet(num_classes=5).eval()
-    net = models.create("alexnet", 5, variant="one_weird_trick", lrn=False).eval()
+    net = models.create(
+        "alexnet", 5, variant="one_weird_trick", lrn=False, inverted_dropout=True
+    ).eval()
     ours = dict(net.named_parameters())
     layers = [m for m in theirs.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     names = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -308,11 +309,42 @@ def test_fidelity_rows_say_why(name):
         assert row.status == "same" or row.note
 
 
+FAMILIES = ("resnet18", "resnet50", "resnext50_32x4d", "se_resnet50", "wide_resnet50_2")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_dense_classifies_every_window_of_the_last_map(name):
+    net = create(name, num_classes=6, width=0.125, image_size=64, blocks=(1, 1, 1, 1)).eval()
+    x = torch.randn(2, 3, 96, 160)
+    scores = net.dense(x)
+    assert scores.shape == (2, 6, 2, 4)  # maps of 3 x 5, windows of 2 x 2
+    last = net.pool5.register_forward_pre_hook(lambda _module, args: maps.append(args[0]))
+    maps = []
+    net(x)
+    last.remove()
+    for row, column in itertools.product(range(2), range(4)):
+        window = maps[0][:, :, row : row + 2, column : column + 2]
+        expected = net.fc(window.mean((2, 3)))
+        torch.testing.assert_close(scores[:, :, row, column], expected, rtol=1e-4, atol=1e-5)
+    # The pool of the whole map weighs its edges as much as its centre; the windows do not.
+    assert not torch.allclose(scores.mean((2, 3)), net(x), rtol=1e-3)
+
+
+@pytest.mark.parametrize(("image_size", "window"), [(64, 2), (112, 4), (224, 7)])
+def test_dense_on_a_training_crop_is_forward(image_size, window):
+    net = create("resnet18", num_classes=4, width=0.125, image_size=image_size).eval()
+    x = torch.randn(1, 3, image_size, image_size)
+    torch.testing.assert_close(net.dense(x)[..., 0, 0], net(x))
+    assert net.input_size == image_size
+    with pytest.raises(ValueError, match=f"window covers {window} x {window}"):
+        net.dense(torch.randn(1, 3, image_size - 32, image_size))
+
+
 def test_preact_parameters_and_multiply_adds():
     model = on_meta("preact_resnet200")
     assert parameters(model) == 64_666_152
-    assert multiply_adds(model, 224) == 14_776_270_848
-    assert multiply_adds(on_meta("preact_resnet200", stride_in="3x3"), 224) == 15_007_481_856
+    assert multiply_adds(model, 224) == 15_007_481_856
+    assert multiply_adds(on_meta("preact_resnet200", stride_in="1x1"), 224) == 14_776_270_848
 
 
 def test_nothing_follows_the_addition_in_a_preactivation_unit():

@@ -112,14 +112,17 @@ def test_same_function_as_torchvision(name, zoo):
 def test_lrn_has_alexnets_constants_and_lies_between_relu_and_pool_of_stage_1():
     with_lrn, without = small("vgg_a_lrn").eval(), small("vgg_a").eval()
     without.load_state_dict(with_lrn.state_dict())
-    # torch divides alpha by the window of 5; the formula of the AlexNet paper does not.
-    reference = nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)
-    without.relu1_1.register_forward_hook(lambda _module, _args, out: reference(out))
+    as_printed = small("vgg_a_lrn", lrn_alpha_convention="paper", lrn_k=2.0).eval()
+    as_printed.load_state_dict(with_lrn.state_dict())
     x = 100 * torch.randn(2, 3, 32, 32)
-    torch.testing.assert_close(with_lrn(x), without(x))
-    divided = small("vgg_a_lrn", lrn_alpha_convention="divided").eval()
-    divided.load_state_dict(with_lrn.state_dict())
-    assert not torch.allclose(divided(x), with_lrn(x), rtol=1e-3)
+    # Caffe divides alpha by the window of 5, as torch does, and in 2013 had no other k than 1. The formula of
+    # the AlexNet paper does not divide, and has a k of 2.
+    for net, alpha, k in ((with_lrn, 1e-4, 1.0), (as_printed, 5e-4, 2.0)):
+        reference = nn.LocalResponseNorm(5, alpha=alpha, beta=0.75, k=k)
+        hook = without.relu1_1.register_forward_hook(lambda _m, _a, out, norm=reference: norm(out))
+        torch.testing.assert_close(net(x), without(x))
+        hook.remove()
+    assert not torch.allclose(as_printed(x), with_lrn(x), rtol=1e-3)
 
 
 def test_dropout_follows_the_relu_of_fc6_and_fc7_only():
@@ -152,7 +155,7 @@ def test_dense_is_the_fully_convolutional_net(memory_format):
     model = small("vgg_b", image_size=224).eval().to(memory_format=memory_format)
     x = torch.randn(2, 3, 256, 300).to(memory_format=memory_format)
     scores = model.dense(x)
-    assert scores.shape == (2, 4, 2, 3)
+    assert scores.shape == (2, 4, 2, 4)
     torch.testing.assert_close(scores, as_convolutions(model, x), rtol=1e-4, atol=1e-5)
 
 
@@ -182,7 +185,7 @@ def test_rounding_of_pools_shows_except_at_multiples_of_32(ceil_mode, cells):
 
 def test_dense_refuses_an_image_smaller_than_its_window():
     with pytest.raises(ValueError, match=r"fc6 covers 7 x 7 .* leaves 6 x 7"):
-        on_meta("vgg_d").dense(torch.empty(1, 3, 200, 224, device="meta"))
+        on_meta("vgg_d").dense(torch.empty(1, 3, 190, 224, device="meta"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -264,10 +267,11 @@ def test_initialise_from_refuses_what_does_not_fit():
 @pytest.mark.parametrize(
     ("name", "knobs", "message"),
     [
-        ("vgg_a", {"image_size": 31}, r"pool5 .*image_size=31.* 32"),
+        ("vgg_a", {"image_size": 31, "ceil_mode": False}, r"pool5 .*image_size=31.* 32"),
         ("vgg_a", {"init": "he"}, "'glorot' or 'gaussian'"),
         ("vgg_a", {"init_std": 0.1}, "init='gaussian'"),
         ("vgg_a", {"lrn_alpha_convention": "divided"}, "without lrn"),
+        ("vgg_a", {"lrn_k": 2.0}, "without lrn"),
     ],
 )
 def test_knobs_that_do_not_go_together(name, knobs, message):
@@ -275,11 +279,13 @@ def test_knobs_that_do_not_go_together(name, knobs, message):
         on_meta(name, **knobs)
 
 
+@pytest.mark.parametrize("ceil_mode", [False, True])
 @pytest.mark.parametrize("image_size", [32, 64, 97, 224])
-def test_image_size_redimensions_the_head(image_size):
-    model = small("vgg_c", image_size=image_size)
+def test_image_size_redimensions_the_head(image_size, ceil_mode):
+    model = small("vgg_c", image_size=image_size, ceil_mode=ceil_mode)
     assert model.input_size == image_size
-    assert model.fc6.in_features == 64 * (image_size // 32) ** 2
+    side = math.ceil(image_size / 32) if ceil_mode else image_size // 32
+    assert model.fc6.in_features == 64 * side**2
     assert model(torch.randn(1, 3, image_size, image_size)).shape == (1, 4)
 
 

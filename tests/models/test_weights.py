@@ -1,7 +1,10 @@
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import models
 from models import Provenance, load_network, load_weights, read_provenance, save_weights
@@ -70,6 +73,55 @@ def test_another_network_is_refused(saved: Path, change: dict[str, object], mess
     with pytest.raises(ValueError, match=message) as error:
         load_weights(models.create("alexnet", 3, **KNOBS | change), saved)
     assert "alexnet" in str(error.value)
+
+
+def rewritten(path: Path, **metadata: str) -> Path:
+    """The same weights in a file with other metadata; None leaves an entry out."""
+    with safe_open(path, framework="pt") as file:
+        kept = {**file.metadata(), **metadata}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    other = path.with_name("other.safetensors")
+    save_file(tensors, other, {name: value for name, value in kept.items() if value})
+    return other
+
+
+@pytest.mark.parametrize(
+    ("network", "knobs", "then"),
+    [
+        ("alexnet", {"width": 0.125, "image_size": 64}, {"inverted_dropout": True}),
+        ("alexnet", {"width": 0.125, "image_size": 64, "remove": ("fc6", "fc7")}, {}),
+        ("zfnet", {"width": 0.125, "image_size": 64}, {"inverted_dropout": True}),
+        ("vgg_d", {"width": 0.125, "image_size": 48, "ceil_mode": False}, {"ceil_mode": False}),
+        (
+            "vgg_a_lrn",
+            {"width": 0.125, "image_size": 32},
+            {"ceil_mode": False, "lrn_alpha_convention": "paper", "lrn_k": 2.0},
+        ),
+        (
+            "preact_resnet200",
+            {"width": 0.125, "blocks": (1, 1, 1, 1)},
+            {"stride_in": "1x1", "pool": "ceil"},
+        ),
+        ("resnet_cifar", {"depth": 8}, {}),
+    ],
+)
+def test_files_of_before_are_the_network_that_was_trained(
+    network: str, knobs: dict[str, object], then: dict[str, object], tmp_path: Path
+) -> None:
+    model, path = models.create(network, 3, **knobs), tmp_path / "w.safetensors"
+    stated = {name: value for name, value in knobs.items() if name not in then}
+    save_weights(model, path, Provenance(network, ("a", "b", "c"), stated))
+    loaded, provenance = load_network(rewritten(path, format=""))
+    assert dict(provenance.knobs) == {**then, **stated}
+    assert str(loaded) == str(models.create(network, 3, **{**stated, **then}))
+
+
+def test_stated_knobs_of_before_count_and_later_files_are_refused(saved: Path) -> None:
+    knobs = {**KNOBS, "inverted_dropout": False}
+    before = rewritten(saved, format="", knobs=json.dumps(knobs))
+    assert read_provenance(before).knobs["inverted_dropout"] is False
+    with pytest.raises(ValueError, match="later version"):
+        read_provenance(rewritten(saved, format="99"))
 
 
 def test_damaged_and_foreign_files_are_refused(saved: Path, tmp_path: Path) -> None:
