@@ -140,11 +140,11 @@ def resize(image: Tensor, size: tuple[int, int], how: Interpolation = "bilinear"
     return resized.round().clamp(0, 255).to(torch.uint8) if image.is_cuda else resized
 
 
-def resize_short_side(image: Tensor, side: int) -> Tensor:
+def resize_short_side(image: Tensor, side: int, how: Interpolation = "bilinear") -> Tensor:
     """Resize an image, keeping its shape, so that its short side has ``side`` pixels."""
     height, width = image.shape[1:]
     short = min(height, width)
-    return resize(image, (round(height * side / short), round(width * side / short)))
+    return resize(image, (round(height * side / short), round(width * side / short)), how)
 
 
 def centre_square(image: Tensor, side: int) -> Tensor:

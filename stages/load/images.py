@@ -22,8 +22,8 @@ class Images:
     Args:
         samples: the encoded images.
         square: side of the centre squares to reduce them to; None for whole images.
-        short_side: the longest short side at which whole images are needed, where that is known;
-            larger ones may be decoded at a fraction of their size.
+        at_least: the longest short side at which they are needed, where larger ones may be decoded at a
+            fraction of their size; None to decode all pixels.
         device: decode, keep and crop them there; by default on the CPU.
     """
 
@@ -32,12 +32,11 @@ class Images:
         samples: Samples,
         *,
         square: int | None = None,
-        short_side: int | None = None,
+        at_least: int | None = None,
         device: torch.device | None = None,
     ) -> None:
         self.samples, self.device = samples, device
-        self._square = square
-        self._at_least = square or short_side
+        self._square, self._at_least = square, at_least
         # Those that are decoded whole, which the manifest tells without a look at their headers.
         self._whole = samples.plain_jpegs & (
             self._at_least is None or samples.short_sides < 2 * self._at_least
@@ -51,15 +50,15 @@ class Images:
         """What `training_crop` takes crops from."""
         match recipe.sampling:
             case ScaleJitter(high=high):
-                return cls(samples, short_side=high, device=device)
+                return cls(samples, at_least=high, device=device)
             case AreaCrop():
                 return cls(samples, device=device)
-        return cls(samples, square=recipe.resize, device=device)
+        return cls(samples, square=recipe.resize, at_least=recipe.resize, device=device)
 
     @classmethod
-    def to_view(cls, samples: Samples, square: int | None, short_side: int | None) -> "Images":
-        """What a test takes its views from. Tests never see the pixels of a GPU's own decoder."""
-        return cls(samples, square=square, short_side=short_side)
+    def to_view(cls, samples: Samples, square: int | None) -> "Images":
+        """What a test takes its views from: all pixels, and never those of a GPU's own decoder."""
+        return cls(samples, square=square)
 
     @functools.cached_property
     def kept(self) -> bool:

@@ -63,7 +63,7 @@ _DENSE = (
         "dense_multi_scale_scores averages scores",
     ),
     Deviation(
-        "from whole images the mean of each channel is subtracted",
+        "from whole images the mean of each channel is subtracted, unless they are as large as a crop",
         "section 3.4 subtracts a mean image, which does not fit them",
     ),
 )

@@ -9,6 +9,8 @@ from stages.load.samples import Dataset
 
 # Weights of red, green and blue in grey (ITU-R 601), as in Pillow.
 _GREY = (0.299, 0.587, 0.114)
+# The middle of the range of intensities.
+_HALF = 127.5
 
 
 class Normalise:
@@ -31,7 +33,8 @@ class Normalise:
                 device
             )
         else:
-            self._mean = torch.tensor(statistics.mean, device=device).view(3, 1, 1)
+            means = statistics.mean if recipe.mean == "channel" else (_HALF,) * 3
+            self._mean = torch.tensor(means, device=device).view(3, 1, 1)
         values = torch.tensor(statistics.eigenvalues).clamp(min=0)
         # On the 0-255 scale. The variance form takes intensities on the 0-1 scale: x / 255 shifted by
         # variance / 255^2 is x shifted by variance / 255.
@@ -40,7 +43,9 @@ class Normalise:
         self._components = (recipe.colour_sigma * scale[:, None] * vectors).to(device)
         # The covariance matrix's diagonal.
         deviation = (values[:, None] * vectors.square()).sum(dim=0).sqrt()
-        self._deviation = deviation.view(3, 1, 1).to(device) if recipe.unit_variance else None
+        divisor = deviation if recipe.divisor is None else torch.tensor(recipe.divisor)
+        divides = recipe.unit_variance or recipe.divisor is not None
+        self._divisor = divisor.view(3, 1, 1).to(device) if divides else None
         self._channel_mean = self._mean.mean(dim=(1, 2), keepdim=True)
 
     def __call__(
@@ -58,16 +63,18 @@ class Normalise:
         """
         size = images.shape[-2:]
         mean = self._mean if size == (self._recipe.crop, self._recipe.crop) else self._channel_mean
-        x = images if distortion is None else distort(images.float(), distortion)
+        x = images
+        if distortion is not None:
+            x = distort(images.float(), distortion, clip=self._recipe.clip)
         if not x.is_cuda:  # where arithmetic on bytes and floats together is slower than two passes
             x = x.to(torch.float32, memory_format=torch.contiguous_format)
         # As few passes over the pixels as there can be: memory is what normalising waits for.
         into = torch.empty(x.shape, device=x.device) if x.is_cuda else x
-        if colour is None and self._deviation is None:
+        if colour is None and self._divisor is None:
             return torch.sub(x, mean, out=into)
         scale = torch.ones(3, 1, 1, device=x.device)
-        if self._deviation is not None:
-            scale /= self._deviation
+        if self._divisor is not None:
+            scale /= self._divisor
         shift = torch.zeros(3, 1, 1, device=x.device)
         if colour is not None:
             scale /= self._recipe.colour_divisor
@@ -85,7 +92,7 @@ def grey(images: Tensor) -> Tensor:
     return (images * weights).sum(dim=-3, keepdim=True)
 
 
-def distort(images: Tensor, distortion: Tensor) -> Tensor:
+def distort(images: Tensor, distortion: Tensor, *, clip: bool) -> Tensor:
     """Change contrast, brightness and saturation in each image's own order (Howard 2013).
 
     Each step takes an image away from, or towards, a reference: black (brightness), its own grey version
@@ -95,9 +102,11 @@ def distort(images: Tensor, distortion: Tensor) -> Tensor:
         images: float32 on the 0-255 scale, (n, 3, height, width).
         distortion: (n, 6): in which order 0 contrast, 1 brightness, 2 saturation come; then the
             three steps' factors.
+        clip: clip to 0-255 after each step, as images of bytes are; fb.resnet.torch, which blends floats,
+            does not.
 
     Returns:
-        A tensor of the images' shape, clipped to 0-255 after each step.
+        A tensor of the images' shape.
     """
     for step, factor in zip(
         distortion[:, :3].T[..., None, None, None],
@@ -107,5 +116,7 @@ def distort(images: Tensor, distortion: Tensor) -> Tensor:
         greys = grey(images)
         contrast = greys.mean(dim=(2, 3), keepdim=True).expand_as(greys)
         reference = torch.where(step == 0, contrast, torch.where(step == 2, greys, 0.0))
-        images = torch.lerp(reference.expand_as(images), images, factor).clamp_(0, 255)
+        images = torch.lerp(reference.expand_as(images), images, factor)
+        if clip:
+            images.clamp_(0, 255)
     return images

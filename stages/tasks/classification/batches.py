@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from stages.augmentation import Augmentation
-from stages.load.augment.crops import training_crop
+from stages.load.augment.crops import place_in_padded, training_crop
 from stages.load.augment.draws import Draws
 from stages.load.buffers import Buffers, Handed
 from stages.load.images import Images
@@ -27,6 +27,7 @@ class Batch(NamedTuple):
         images: uint8, (n, 3, crop, crop).
         labels: int64, (n,).
         indices: int64, (n,): places in the split's manifest.
+        places: int64, (n, 3): of `place_in_padded`.
         colour: float32, (n, 3): factors of the colour noise.
         distortion: float32, (n, 6): of `Draw.distortion`; zeros where the recipe has none.
         global_size: images in the global batch.
@@ -35,6 +36,7 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor
     indices: Tensor
+    places: Tensor
     colour: Tensor
     distortion: Tensor
     global_size: int
@@ -51,6 +53,7 @@ class Batch(NamedTuple):
             images=self.images[piece],
             labels=self.labels[piece],
             indices=self.indices[piece],
+            places=self.places[piece],
             colour=self.colour[piece],
             distortion=self.distortion[piece],
         )
@@ -61,6 +64,7 @@ class Batch(NamedTuple):
             self.images.new_zeros(1, *self.images.shape[1:]),
             self.labels.new_zeros(1),
             self.indices.new_zeros(1),
+            self.places.new_zeros(1, 3),
             self.colour.new_zeros(1, 3),
             self.distortion.new_zeros(1, 6),
             self.global_size,
@@ -71,6 +75,7 @@ class Batch(NamedTuple):
         return self._replace(
             images=self.images.to(device, non_blocking=True),
             labels=self.labels.to(device, non_blocking=True),
+            places=self.places.to(device, non_blocking=True),
             colour=self.colour.to(device, non_blocking=True),
             distortion=self.distortion.to(device, non_blocking=True),
         )
@@ -148,6 +153,7 @@ class _Sent(NamedTuple):
     images: Tensor | Handed  # (n, crop, crop, 3)
     labels: NDArray[np.int64]
     indices: NDArray[np.int64]
+    places: NDArray[np.int64]
     colour: NDArray[np.float32]
     distortion: NDArray[np.float32]
     global_size: int
@@ -158,6 +164,7 @@ class _Sent(NamedTuple):
             images.movedim(-1, -3),
             torch.from_numpy(self.labels),
             torch.from_numpy(self.indices),
+            torch.from_numpy(self.places),
             torch.from_numpy(self.colour),
             torch.from_numpy(self.distortion),
             self.global_size,
@@ -197,11 +204,13 @@ class _TrainingBatches:
         for into, image, draw in zip(crops, images, draws, strict=True):
             into.copy_(training_crop(image, self._recipe, draw).movedim(0, -1))
         amount = self._recipe.distortion
+        places = [place_in_padded(self._recipe, draw) for draw in draws]
         distortions = [draw.distortion(amount) for draw in draws] if amount else []
         return _Sent(
             handed or crops,
             self._images.samples.labels[indices],
             indices,
+            np.array(places, np.int64).reshape(-1, 3),
             np.array([d.colour for d in draws], np.float32).reshape(-1, 3),
             np.array(distortions, np.float32).reshape(-1, 6),
             len(self._batches[k]),

@@ -11,8 +11,10 @@ from torch import Tensor
 import models
 from models.weights import Provenance, save_weights
 from models.zfnet import renormalise_after_step
+from stages.augmentation import PaddedSquare
 from stages.execution import Execution
 from stages.job import TrainingStopped, TrainJob
+from stages.load.augment.crops import windows_of_padded
 from stages.load.images import Images
 from stages.load.loader import steps_per_epoch
 from stages.load.samples import Dataset
@@ -123,6 +125,8 @@ class ClassificationLearner:
             batch.colour if noisy else None,
             batch.distortion if augmentation.distortion else None,
         )
+        if isinstance(augmentation.sampling, PaddedSquare):
+            inputs = windows_of_padded(inputs, batch.places, augmentation.sampling.border)
         outputs = network(inputs)
         heads = outputs if isinstance(outputs, tuple) else (outputs,)
         main, *auxiliary = (

@@ -83,9 +83,10 @@ def predict_each(
 
     The networks see the same views, so that these are decoded and cut once for all of them.
 
-    The probabilities of an image's views are averaged (Krizhevsky 2012, section 4.1). Where a view is a
-    whole image, the scores at its places are averaged before the softmax (Simonyan and Zisserman 2014,
-    section 3.2): by the network's method ``dense``, or by the network itself where it has none.
+    The probabilities of an image's views are averaged (Krizhevsky 2012, section 4.1), or their scores where
+    the protocol says so. Where a view is a whole image, the scores at its places are averaged first (Simonyan
+    and Zisserman 2014, section 3.2): by the network's method ``dense``, or by the network itself where it has
+    none.
     """
     for subject in subjects:
         subject.model.eval()
@@ -105,7 +106,7 @@ def predict_each(
         indices.append(batch.indices)
         labels.append(batch.labels)
         for rows, mean in zip(probabilities, means, strict=True):
-            rows.append(mean.cpu())
+            rows.append((mean.softmax(dim=1) if views.of_scores else mean).cpu())
     if not indices:  # more workers than images
         none = torch.empty(0, dtype=torch.int64)
         return [Prediction(none, none, torch.empty(0, TOP)) for _ in subjects]
@@ -115,14 +116,15 @@ def predict_each(
 
 
 def _summed(subject: Subject, shown: Tensor, views: Views) -> Tensor:
-    """A network's probabilities of each image, summed over its views, (n, classes)."""
+    """A network's probabilities of each image, or its scores, summed over its views, (n, classes)."""
     model = subject.model
     network = model if views.same_size else getattr(model, "dense", model)
     scores = network(subject.normalise(shown).flatten(0, 1)).float()
     if scores.dim() == 4:
         scores = scores.mean(dim=(2, 3))
-    probabilities: Tensor = scores.softmax(dim=1).unflatten(0, shown.shape[:2])
-    return probabilities.sum(dim=1)
+    outputs = scores if views.of_scores else scores.softmax(dim=1)
+    summed: Tensor = outputs.unflatten(0, shown.shape[:2]).sum(dim=1)
+    return summed
 
 
 def fuse(predictions: Sequence[Prediction], weights: Sequence[float]) -> Prediction:

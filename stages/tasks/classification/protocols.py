@@ -6,6 +6,7 @@ A protocol is a row of `PROTOCOLS`. Its name and a few words for people stand in
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -55,15 +56,17 @@ class ViewProtocol:
     """What a protocol shows of an image.
 
     Attributes:
-        from_square: views are cut from the centre square; else from the whole image, resized to each of
-            the scales of `Shown`.
+        cut_from: views are cut from the centre ``square``, from the whole ``image`` whose short side has the
+            square's length, or from the whole image at each of the ``scales`` of `Shown`.
         mirrored: every view is shown together with its mirror image. The device makes that.
         tensors: the views.
+        of_scores: the mean over the views is that of scores, with a softmax at the end, not of probabilities.
     """
 
-    from_square: bool
+    cut_from: Literal["square", "image", "scales"]
     mirrored: bool
     tensors: Callable[[Shown], Sequence[ViewTensor]]
+    of_scores: bool = False
 
 
 def _centre_crop(shown: Shown) -> Sequence[ViewTensor]:
@@ -73,6 +76,11 @@ def _centre_crop(shown: Shown) -> Sequence[ViewTensor]:
 def _ten_crop(shown: Shown) -> Sequence[ViewTensor]:
     """Krizhevsky 2012, section 4.1."""
     return [ViewTensor(5, lambda image: _five(image.image, shown.crop))]
+
+
+def _ten_crop_rectangle(shown: Shown) -> Sequence[ViewTensor]:
+    """README.md of KaimingHe/deep-residual-networks; fb.resnet.torch, datasets/transforms.lua."""
+    return [ViewTensor(5, lambda image: _five(image.at(shown.resize), shown.crop))]
 
 
 def _dense(shown: Shown) -> Sequence[ViewTensor]:
@@ -120,15 +128,17 @@ def _144_crops(shown: Shown) -> Sequence[ViewTensor]:
 
 
 PROTOCOLS: Mapping[str, ViewProtocol] = {
-    "centre_crop": ViewProtocol(from_square=True, mirrored=False, tensors=_centre_crop),
-    "ten_crop": ViewProtocol(from_square=True, mirrored=True, tensors=_ten_crop),
-    "dense": ViewProtocol(from_square=False, mirrored=True, tensors=_dense),
-    "dense_multi_scale": ViewProtocol(from_square=False, mirrored=True, tensors=_dense_multi_scale),
-    "multi_crop": ViewProtocol(from_square=False, mirrored=True, tensors=_multi_crop),
-    "multi_crop_and_dense": ViewProtocol(
-        from_square=False, mirrored=True, tensors=_multi_crop_and_dense
+    "centre_crop": ViewProtocol("square", mirrored=False, tensors=_centre_crop),
+    "ten_crop": ViewProtocol("square", mirrored=True, tensors=_ten_crop),
+    "ten_crop_rectangle": ViewProtocol("image", mirrored=True, tensors=_ten_crop_rectangle),
+    "dense": ViewProtocol("scales", mirrored=True, tensors=_dense),
+    "dense_multi_scale": ViewProtocol("scales", mirrored=True, tensors=_dense_multi_scale),
+    "dense_multi_scale_scores": ViewProtocol(
+        "scales", mirrored=True, tensors=_dense_multi_scale, of_scores=True
     ),
-    "144_crops": ViewProtocol(from_square=False, mirrored=True, tensors=_144_crops),
+    "multi_crop": ViewProtocol("scales", mirrored=True, tensors=_multi_crop),
+    "multi_crop_and_dense": ViewProtocol("scales", mirrored=True, tensors=_multi_crop_and_dense),
+    "144_crops": ViewProtocol("scales", mirrored=True, tensors=_144_crops),
 }
 
 
@@ -154,7 +164,7 @@ class Views:
             raise PipelineError(
                 f"there is no protocol {self.protocol!r}", f"use one of: {', '.join(PROTOCOLS)}"
             )
-        if not (self._row.from_square or self.shown.scales):
+        if self._row.cut_from == "scales" and not self.shown.scales:
             raise PipelineError(
                 f"protocol {self.protocol} tests whole images, and no scales are given for them",
                 "name their short sides: the recipe's test_scales, or --scales 256,384,512",
@@ -172,6 +182,11 @@ class Views:
     def mirrored(self) -> bool:
         """Whether mirror images are views, too."""
         return self._row.mirrored
+
+    @property
+    def of_scores(self) -> bool:
+        """Whether scores are averaged over the views, and not probabilities."""
+        return self._row.of_scores
 
     @property
     def same_size(self) -> bool:
@@ -203,9 +218,8 @@ class Views:
 
     def images(self, samples: Samples) -> Images:
         """The images of a split as the views need them: the centre squares, or whole images."""
-        if self._row.from_square:
-            return Images.to_view(samples, square=self.shown.resize, short_side=None)
-        return Images.to_view(samples, square=None, short_side=max(self.shown.scales))
+        from_square = self._row.cut_from == "square"
+        return Images.to_view(samples, square=self.shown.resize if from_square else None)
 
     def __call__(self, image: Tensor) -> Iterator[Tensor]:
         """The views of an image, before mirroring.

@@ -1,9 +1,12 @@
 """Crops and colour as the papers have them."""
 
 import io
+import itertools
 import math
+import tarfile
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -28,7 +31,7 @@ from stages.augmentation import (
 )
 from stages.errors import PipelineError
 from stages.load.augment.colour import Normalise, distort
-from stages.load.augment.crops import training_crop
+from stages.load.augment.crops import place_in_padded, training_crop, windows_of_padded
 from stages.load.augment.draws import Draws
 from stages.load.decode import centre_square, decode, resize, resize_short_side
 from stages.load.samples import Dataset
@@ -61,7 +64,6 @@ def test_crops_reach_every_place_and_no_other() -> None:
     st.sampled_from(
         [
             replace(RECIPE, sampling=FixedCrops()),
-            replace(RECIPE, sampling=PaddedSquare(4)),
             replace(RECIPE, sampling=ScaleJitter(64, 130)),
             replace(RECIPE, sampling=AreaCrop(interpolations=("bilinear", "area", "nearest"))),
             replace(RECIPE, sampling=AreaCrop(log_ratio=True), random_crop=False),
@@ -118,24 +120,31 @@ def test_zfnet_has_ten_fixed_crops_equally_often() -> None:
     assert all(300 < times < 500 for times in seen.values())
 
 
-def test_crops_of_a_padded_square_reach_into_its_border() -> None:
-    recipe = replace(RECIPE, resize=64, crop=64, sampling=PaddedSquare(4), flip=False)
-    image = coordinates(64, 64)
-    image[2] = 255  # black is then the border alone
-    draws = Draws(0, 0, 4000)
-    seen = set()
-    for index in range(4000):
-        crop = training_crop(image, recipe, draws[index])
-        inside = crop[2] == 255
-        rows, columns = inside.any(1).nonzero(), inside.any(0).nonzero()
-        height, width = len(rows), len(columns)
-        assert int(inside.sum()) == height * width
-        assert not crop[:, ~inside].any()
-        # The crop's top left corner, in pixels of the image.
-        place = int(crop[0][inside].min() - rows[0]), int(crop[1][inside].min() - columns[0])
-        assert (height, width) == tuple(64 - abs(offset) for offset in place)
-        seen.add(place)
-    assert seen == {(y, x) for y in range(-4, 5) for x in range(-4, 5)}
+def test_a_padded_square_s_crops_are_windows_of_zeros_around_it() -> None:
+    """He 2015, section 4.2: 4 zeros on each side, then a random crop of it or of its mirror image."""
+    recipe = replace(RECIPE, resize=32, crop=32, sampling=PaddedSquare(4))
+    square = coordinates(32, 32)
+    draws = [Draws(0, 0, 4000)[index] for index in range(4000)]
+    assert torch.equal(training_crop(square, recipe, draws[0]), square)
+    places = [place_in_padded(recipe, draw) for draw in draws]
+    assert set(places) == set(itertools.product(range(9), range(9), (False, True)))
+
+    less_mean = np.random.default_rng(0).normal(size=(4000, 3, 32, 32)).astype(np.float32)
+    padded = np.pad(less_mean, ((0, 0), (0, 0), (4, 4), (4, 4)))
+    found = windows_of_padded(torch.from_numpy(less_mean), torch.tensor(places), 4).numpy()
+    for image, crop, (top, left, mirrored) in zip(padded, found, places, strict=True):
+        expected = image[:, top : top + 32, left : left + 32]
+        assert np.array_equal(crop, expected[..., ::-1] if mirrored else expected)
+
+
+def test_a_padded_square_stays_where_it_is_if_nothing_is_random() -> None:
+    recipe = replace(
+        RECIPE, resize=64, crop=64, sampling=PaddedSquare(4), flip=False, random_crop=False
+    )
+    assert {place_in_padded(recipe, Draws(0, 0, 9)[i]) for i in range(9)} == {(4, 4, False)}
+    assert place_in_padded(RECIPE, Draws(0, 0, 9)[0]) == (0, 0, False)
+    with pytest.raises(ValueError, match="as large as the crop"):
+        replace(recipe, resize=72)
 
 
 @pytest.mark.parametrize("shape", [(100, 140), (140, 100)])
@@ -191,6 +200,37 @@ def test_area_crops_have_the_published_areas_and_shapes(log_ratio: bool) -> None
     small = [ratio for ratio, share in zip(ratios, shares, strict=True) if share < 0.5]
     expected = (4 / 3 - 3 / 4) / math.log(16 / 9) if log_ratio else 25 / 24
     assert np.mean(small) == pytest.approx(expected, abs=0.015)
+
+
+def test_sides_are_swapped_in_half_of_the_draws() -> None:
+    """fb.resnet.torch's shapes, here of 1 to 2 so that it shows: half are broad, half as tall."""
+    sampling = AreaCrop(area=(0.1, 0.2), ratio=(1.0, 2.0), swap_sides=True)
+    recipe = Augmentation(resize=0, crop=32, sampling=sampling, flip=False)
+    draws, image = Draws(0, 0, 3000), coordinates(240, 240)
+    ratios = []
+    for index in range(3000):
+        crop = training_crop(image, recipe, draws[index]).float()
+        rows = float(crop[0, -1].mean() - crop[0, 0].mean())
+        ratios.append(float(crop[1, :, -1].mean() - crop[1, :, 0].mean()) / rows)
+    broad, tall = [r for r in ratios if r > 1.02], [1 / r for r in ratios if r < 0.98]
+    for some in (broad, tall):
+        assert 1300 < len(some) < 1600
+        assert np.mean(some) == pytest.approx(1.51, abs=0.03)  # uniform, not its logarithm
+        assert 1.95 < max(some) < 2.07
+
+
+@pytest.mark.parametrize("shape", [(20, 900), (900, 20)])
+def test_what_fits_no_shape_is_cropped_at_the_centre_or_as_large_as_can_be(shape) -> None:
+    image = coordinates(*shape)
+    image[:2] = image[:2] // 4  # 900 pixels in one byte
+    draw = Draws(0, 0, 1)[0]
+    centre = Augmentation(0, 16, AreaCrop(area=(0.9, 1.0), fallback="centre"), flip=False)
+    small = resize_short_side(image, 16)
+    top, left = ((side - 16) // 2 for side in small.shape[1:])
+    found = training_crop(image, centre, draw)
+    assert torch.equal(found, small[:, top : top + 16, left : left + 16])
+    largest = training_crop(image, replace(centre, sampling=AreaCrop(area=(0.9, 1.0))), draw)
+    assert not torch.equal(largest, found)
 
 
 def test_googlenet_draws_among_four_interpolations() -> None:
@@ -276,7 +316,8 @@ def test_distortions_are_pillows_in_each_images_own_order() -> None:
     orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
     factors = np.random.default_rng(1).uniform(0.5, 1.5, (6, 3))
     rows = torch.from_numpy(np.concatenate([orders, factors], axis=1).astype(np.float32))
-    found = distort(torch.from_numpy(pixels).permute(0, 3, 1, 2).float(), rows)
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
+    found = distort(images, rows, clip=True)
     enhancers = (ImageEnhance.Contrast, ImageEnhance.Brightness, ImageEnhance.Color)
     for image, sequence, amounts, distorted in zip(pixels, orders, factors, found, strict=True):
         expected = Image.fromarray(image)
@@ -285,6 +326,42 @@ def test_distortions_are_pillows_in_each_images_own_order() -> None:
         difference = distorted.permute(1, 2, 0).numpy() - np.asarray(expected, np.float32)
         assert np.abs(difference).max() < 4.0  # Pillow rounds down after each of the three
         assert abs(difference.mean()) < 1.5
+
+
+def test_distortions_of_fb_resnet_torch_blend_floats_and_clip_nothing(shared_data: Path) -> None:
+    """datasets/transforms.lua: Saturation, Brightness and Contrast of photographs, in any order."""
+    with tarfile.open(shared_data / "full-res-samples/samples.tar") as tar:
+        files = [member for member in tar if member.isfile()][:6]
+        photographs = [tar.extractfile(file).read() for file in files]
+    orders = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]
+    factors = np.random.default_rng(1).uniform(0.6, 1.4, (6, 3))
+    rows = torch.from_numpy(np.concatenate([orders, factors], axis=1).astype(np.float32))
+    left = 0
+    for data, sequence, amounts, row in zip(photographs, orders, factors, rows, strict=True):
+        image = decode(data, "a photograph").float()
+        x = image.numpy().astype(np.float64)
+        for which, alpha in zip(sequence, amounts, strict=True):
+            grey = 0.299 * x[0] + 0.587 * x[1] + 0.114 * x[2]
+            other = (np.full_like(grey, grey.mean()), np.zeros_like(grey), grey)[which]
+            x = alpha * x + (1 - alpha) * other
+        found = distort(image[None], row[None], clip=False)[0].numpy()
+        assert np.abs(found - x).max() < 0.01
+        left += int(((x < 0) | (x > 255)).sum())
+    assert left > 10_000  # clipping would have changed these
+
+
+def test_constants_of_the_network_s_authors(dataset: Dataset) -> None:
+    """The Inceptions see -1 to 1; fb.resnet.torch divides by constants, whatever the data set."""
+    images = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 64, 64)
+    inception = Augmentation(72, 64, mean="half", divisor=(127.5, 127.5, 127.5))
+    found = Normalise(dataset, inception, torch.device("cpu"))(images)
+    assert torch.allclose(found[:, 0, 0, 0], torch.tensor([-1.0, 1.0]))
+    torch7 = Augmentation(72, 64, mean="channel", divisor=(50.0, 60.0, 70.0))
+    black = Normalise(dataset, torch7, torch.device("cpu"))(images)[0, :, 0, 0]
+    expected = -np.array(dataset.info.statistics.mean) / (50, 60, 70)
+    assert np.allclose(black.numpy(), expected, atol=1e-5)
+    with pytest.raises(ValueError, match="exclude each other"):
+        replace(torch7, unit_variance=True)
 
 
 def test_distortions_are_drawn_evenly() -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 import models
 from stages.augmentation import Augmentation
 from stages.errors import PipelineError
-from stages.load.decode import resize, resize_short_side
+from stages.load.decode import centre_square, decode, resize, resize_short_side
+from stages.load.images import Images
 from stages.load.samples import Dataset
 from stages.shard import shard
 from stages.sources import open_source
@@ -44,8 +46,10 @@ def spans(view: Tensor) -> tuple[int, int, int, int]:
     [
         ("centre_crop", 1),
         ("ten_crop", 10),
+        ("ten_crop_rectangle", 10),
         ("dense", 2),
         ("dense_multi_scale", 6),
+        ("dense_multi_scale_scores", 6),
         ("multi_crop", 150),
         ("multi_crop_and_dense", 156),
         ("144_crops", 144),
@@ -55,7 +59,8 @@ def spans(view: Tensor) -> tuple[int, int, int, int]:
 def test_counts_are_exact_and_weights_add_up(protocol, count, shape) -> None:
     scales = (*SCALES, 192) if protocol == "144_crops" else SCALES
     views = Views(protocol, Shown(crop=64, resize=72, scales=scales))
-    image = coordinates(72, 72) if PROTOCOLS[protocol].from_square else coordinates(*shape)
+    square = PROTOCOLS[protocol].cut_from == "square"
+    image = coordinates(72, 72) if square else coordinates(*shape)
     tensors = shown(views, image)
     mirrors = 2 if views.mirrored else 1
     assert mirrors * sum(len(tensor) for tensor in tensors) == views.count == count
@@ -73,6 +78,16 @@ def test_ten_crop_is_corners_and_centre() -> None:
     }
     (centre,) = shown(Views("centre_crop", Shown(crop=64, resize=72)), coordinates(72, 72))
     assert spans(centre[0]) == (4, 67, 4, 67)
+
+
+def test_ten_crops_of_the_rectangle_reach_its_corners() -> None:
+    views = Views("ten_crop_rectangle", Shown(crop=64, resize=72))
+    (crops,) = shown(views, coordinates(72, 120))
+    assert {spans(crop) for crop in crops} == {
+        (y, y + 63, x, x + 63) for y, x in [(4, 28), (0, 0), (0, 56), (8, 0), (8, 56)]
+    }
+    (crops,) = shown(views, coordinates(144, 100))  # its short side becomes 72
+    assert crops.shape == (5, 3, 64, 64)
 
 
 def test_dense_shows_whole_images_at_each_scale() -> None:
@@ -174,6 +189,7 @@ class Looking(nn.Module):
         # The share of the views that have a marked corner of the image in their own.
         ("centre_crop", (0, 0, 0)),
         ("ten_crop", (0, 0, 1 / 10)),  # only a square image's corners are in its centre square
+        ("ten_crop_rectangle", (1 / 10, 1 / 10, 1 / 10)),
         ("dense", (1 / 2, 1 / 2, 1 / 2)),
         ("dense_multi_scale", (1 / 2, 1 / 2, 1 / 2)),
         ("multi_crop", (1 / 50, 1 / 50, 1 / 50)),
@@ -208,7 +224,7 @@ def test_every_protocol_has_a_name_a_row_and_words() -> None:
 def test_an_unknown_protocol_is_refused_with_those_there_are(recipe: Classification) -> None:
     with pytest.raises(PipelineError, match="no protocol 'twelve_crops'") as raised:
         Views("twelve_crops", recipe.shown)
-    assert "ten_crop, dense" in raised.value.fix
+    assert "ten_crop_rectangle, dense" in raised.value.fix
 
 
 def test_whole_images_need_scales(recipe: Classification) -> None:
@@ -247,6 +263,48 @@ def test_scores_are_averaged_over_places_and_shares_over_views(dataset: Dataset,
         expected = torch.stack(means).mean(dim=0).sort(descending=True)
         assert row["answers"] == expected.indices.tolist()
         assert row["probabilities"] == pytest.approx(expected.values.tolist(), abs=1e-5)
+
+
+def test_scores_may_be_averaged_before_one_softmax(dataset: Dataset) -> None:
+    """He 2015, section 3.4, to the letter: one softmax, of the mean over all windows, scales and mirrors."""
+    torch.manual_seed(0)
+    model = models.create("resnet18", num_classes=6, width=0.125, image_size=64).eval()
+    views = Views("dense_multi_scale_scores", Shown(crop=64, resize=64, scales=(64, 96, 130)))
+    images, cpu = views.images(dataset.samples("val")), torch.device("cpu")
+    normalise = lambda x: x.float() / 20 - 6  # noqa: E731
+    found = predict(model, images, normalise, views, device=cpu)
+    with torch.inference_mode():
+        for index in range(6):
+            scores = []
+            for view in views(images[index]):
+                for image in (view, view.flip(-1)):
+                    last = models.features(model, ["conv5_x"], normalise(image))["conv5_x"]
+                    scores.append(model.fc(nn.functional.avg_pool2d(last, 2, 1).mean((2, 3))))
+            expected = torch.stack(scores).mean(dim=0)[0].softmax(dim=0)
+            torch.testing.assert_close(found.probabilities[index], expected)
+    of_probabilities = replace(views, protocol="dense_multi_scale")
+    other = predict(model, images, normalise, of_probabilities, device=cpu).probabilities
+    assert (found.probabilities - other).abs().max() > 0.005
+
+
+def test_tests_decode_every_pixel(tmp_path: Path) -> None:
+    """A JPEG of more than twice the size that is shown could be decoded at a half; training does so."""
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    photograph = Image.fromarray(noise).resize((400, 300))
+    for split in ("train", "val"):
+        path = tmp_path / "source" / split / "class" / "image.jpg"
+        path.parent.mkdir(parents=True)
+        photograph.save(path)
+    shard(open_source(tmp_path / "source"), tmp_path / "dataset")
+    samples = Dataset(tmp_path / "dataset").samples("val")
+    whole = decode(samples.read(0), "image")
+    for protocol in ("centre_crop", "ten_crop_rectangle", "dense"):
+        views = Views(protocol, Shown(crop=64, resize=72, scales=(72,)))
+        (image,) = views.images(samples).take([0])
+        square = PROTOCOLS[protocol].cut_from == "square"
+        assert torch.equal(image, centre_square(whole, 72) if square else whole)
+    trained_on = Images.to_train(samples, Augmentation(resize=72, crop=64))[0]
+    assert not torch.equal(trained_on, centre_square(whole, 72))
 
 
 def test_vgg_is_tested_densely(dataset: Dataset) -> None:
