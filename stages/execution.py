@@ -16,7 +16,7 @@ class Execution:
     """Store the channels of a pixel next to each other, which is faster on GPUs."""
     micro_batch: int | None = None
     """At most this many images at once per worker; gradients accumulate up to the recipe's batch.
-    Batch normalisation then sees the smaller batches."""
+    Batch normalisation then sees the smaller batches; a recipe that says how many it sees allows no other."""
     decode: Literal["cpu", "gpu"] = "cpu"
     """gpu decodes training images with the GPU's own decoder, and keeps and crops them there; their pixels
     then differ slightly from the CPU's. Test images are always decoded on the CPU."""

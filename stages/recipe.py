@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from stages.execution import Execution
+
 # The scales at which a paper's recipes are written, from the smallest to the published one.
 Profile = Literal["toy", "mini", "paper"]
 PROFILES: tuple[Profile, ...] = ("toy", "mini", "paper")
@@ -210,6 +212,14 @@ class Recipe:
             recipe for start in self.starts for recipe in (*start.recipe.ancestors, start.recipe)
         ]
         return tuple({recipe.id: recipe for recipe in before}.values())
+
+    def at_once(self, execution: Execution, workers: int) -> int | None:
+        """How many items a worker computes at once; None for all of its part of a batch.
+
+        Raises:
+            PipelineError: a kind of recipe says that the execution would change its numbers.
+        """
+        return execution.micro_batch
 
     @property
     def roles(self) -> frozenset[str]:

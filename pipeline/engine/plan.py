@@ -235,8 +235,9 @@ class Planner:
 
     def _memory(self, step: Step) -> int:
         """Bytes on each worker's device."""
-        at_once = math.ceil(step.cost.batch_size / step.workers)
-        return step.cost.memory(min(at_once, self._execution.micro_batch or at_once))
+        all_of_a_worker = math.ceil(step.cost.batch_size / step.workers)
+        at_once = step.recipe.at_once(self._execution, step.workers) or all_of_a_worker
+        return step.cost.memory(min(all_of_a_worker, at_once))
 
     def _total_in_words(self, steps: Sequence[Step]) -> str:
         total = self.total(steps)

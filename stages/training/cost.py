@@ -33,6 +33,7 @@ class Workload:
         epochs: of the whole training.
         steps: of the whole training.
         batch_size: items per step, over all workers together.
+        at_once: items that a worker computes at once; None for all of its part of a batch.
         multiply_adds: of one item's forward pass.
         inputs: makes random inputs of the given number of items on a device.
         loss: what is minimised, from the network's outputs.
@@ -43,6 +44,7 @@ class Workload:
     epochs: int
     steps: int
     batch_size: int
+    at_once: int | None
     multiply_adds: int
     inputs: Callable[[int, torch.device], Tensor]
     loss: Callable[[Any], Tensor]
@@ -51,9 +53,9 @@ class Workload:
 def measure(work: Workload, device: torch.device, execution: Execution) -> Cost:
     """Take a few of the optimiser's steps on random inputs.
 
-    On a CPU, and where a micro-batch is set, with fewer items than the whole batch.
+    On a CPU, and where fewer are computed at once, with fewer items than the whole batch.
     """
-    items = min(work.batch_size, execution.micro_batch or work.batch_size)
+    items = min(work.batch_size, work.at_once or work.batch_size)
     if device.type == "cpu":
         items = min(items, max(2, int(_CPU_STEP / work.multiply_adds)))
     model = work.model.to(device).train()

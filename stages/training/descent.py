@@ -54,6 +54,7 @@ class Descent:
         epochs: of the whole training.
         part: this worker's place among all; all of them construct the same.
         execution: how it is computed.
+        at_once: items that this worker computes at once; None for what the execution says.
         average_from: from this epoch on the mean of the weights after each step is kept.
 
     Attributes:
@@ -69,11 +70,13 @@ class Descent:
         epochs: int,
         part: Part,
         execution: Execution,
+        at_once: int | None = None,
         average_from: float | None = None,
     ) -> None:
         self.model = model
         self._recipe, self._epochs = recipe, epochs
         self._part, self._execution, self._average_from = part, execution, average_from
+        self._at_once = at_once or execution.micro_batch
         self._device = next(model.parameters()).device
         if execution.channels_last:
             model.to(memory_format=torch.channels_last)
@@ -136,7 +139,7 @@ class Descent:
 
     def _backward(self, batch: B, loss: Callable[[Forward, B], tuple[Tensor, Tensor]]) -> Tensor:
         """Sum up the gradients of a batch, micro-batch by micro-batch; returns the further sums."""
-        size = self._execution.micro_batch or batch.size
+        size = self._at_once or batch.size
         total: Tensor | None = None
         for start in range(0, batch.size, size):
             with self._gradients_stay_here(start + size < batch.size):

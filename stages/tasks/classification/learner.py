@@ -1,5 +1,6 @@
 """The training of a classifier: its crops, its loss, its validation, and when it did not take off."""
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from stages.load.augment.crops import windows_of_padded
 from stages.load.images import Images
 from stages.load.loader import steps_per_epoch
 from stages.load.samples import Dataset
-from stages.parallel import Part
+from stages.parallel import ALONE, Part
 from stages.tasks.classification.batches import Batch, training_batches
 from stages.tasks.classification.inputs import input_of
 from stages.tasks.classification.losses import summed_loss
@@ -26,6 +27,7 @@ from stages.tasks.classification.predict import predict, prediction_table
 from stages.tasks.classification.protocols import Views
 from stages.tasks.classification.recipe import Classification
 from stages.tasks.classification.score import correct_answers
+from stages.training.batch_statistics import freeze, take_true_statistics
 from stages.training.descent import Descent, Forward, take_weights
 from stages.training.initialisation import PairedInitialisation
 from stages.training.loop import sum_over_workers
@@ -83,6 +85,7 @@ class ClassificationLearner:
             epochs=recipe.epochs,
             part=part,
             execution=job.execution,
+            at_once=recipe.at_once(job.execution, part.world),
             average_from=recipe.average_from,
         )
         if recipe.filter_rms is not None:
@@ -91,16 +94,24 @@ class ClassificationLearner:
     def batches(self, epoch: int, first_step: int) -> Iterator[Batch]:
         """See `Learner`."""
         self.descent.begin_epoch()
+        frozen_from = self.recipe.freeze_norm_from
+        if frozen_from is not None and epoch >= frozen_from:
+            freeze(self.descent.model)
+        return self._batches(epoch, self.recipe.batch_size, self.part, first_step)
+
+    def _batches(
+        self, epoch: int, batch_size: int, part: Part, first_step: int = 0
+    ) -> Iterator[Batch]:
         return training_batches(
             self.train_images,
             self.recipe.augmentation,
-            batch_size=self.recipe.batch_size,
+            batch_size=batch_size,
             seed=self.job.seed,
             epoch=epoch,
             first_step=first_step,
             drop_last=self.recipe.drop_last,
             shuffle_buffer=self.recipe.shuffle_buffer,
-            part=self.part,
+            part=part,
             processes=self.job.loader_processes,
         )
 
@@ -114,8 +125,8 @@ class ClassificationLearner:
         sums, rate = self.descent.step(batch, loss, epoch)
         return sums, {"rate": rate}
 
-    def _loss(self, network: Forward, batch: Batch, epoch: float) -> tuple[Tensor, Tensor]:
-        """What is minimised, summed over the images; and the main head's loss and correct answers."""
+    def _inputs(self, batch: Batch, epoch: float) -> Tensor:
+        """What the network sees of a batch."""
         augmentation = self.recipe.augmentation
         noisy = augmentation.colour_noise != "none" and (
             augmentation.colour_until is None or epoch < augmentation.colour_until
@@ -126,8 +137,12 @@ class ClassificationLearner:
             batch.distortion if augmentation.distortion else None,
         )
         if isinstance(augmentation.sampling, PaddedSquare):
-            inputs = windows_of_padded(inputs, batch.places, augmentation.sampling.border)
-        outputs = network(inputs)
+            return windows_of_padded(inputs, batch.places, augmentation.sampling.border)
+        return inputs
+
+    def _loss(self, network: Forward, batch: Batch, epoch: float) -> tuple[Tensor, Tensor]:
+        """What is minimised, summed over the images; and the main head's loss and correct answers."""
+        outputs = network(self._inputs(batch, epoch))
         heads = outputs if isinstance(outputs, tuple) else (outputs,)
         main, *auxiliary = (
             summed_loss(self.recipe.loss, scores.float(), batch.labels, self.recipe.label_smoothing)
@@ -186,7 +201,11 @@ class ClassificationLearner:
         self.descent.load(state)
 
     def save(self, path: Path) -> None:
-        """See `Learner`."""
+        """See `Learner`; batch normalisation's averages are those that the recipe asks for."""
+        if self.recipe.true_statistics is not None:
+            take_true_statistics(
+                self.descent.tested, self._statistics_inputs(self.recipe.true_statistics)
+            )
         provenance = Provenance(
             network=self.recipe.model,
             classes=[item.synset for item in self.classes],
@@ -194,6 +213,13 @@ class ClassificationLearner:
             recipe=self.recipe.id,
         )
         save_weights(self.descent.tested, path, provenance)
+
+    def _statistics_inputs(self, images: int) -> Iterator[Tensor]:
+        """So many training images, at most all, as an epoch after the last would show them to one worker."""
+        size = self.recipe.batch_norm_images or self.recipe.batch_size
+        batches = self._batches(self.epochs, size, ALONE)
+        for batch in itertools.islice(batches, max(1, images // size)):
+            yield self._inputs(batch.to(self.device), self.epochs)
 
 
 def _decoding_device(execution: Execution, device: torch.device) -> torch.device | None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 from stages.augmentation import Augmentation
+from stages.errors import PipelineError
+from stages.execution import Execution
 from stages.recipe import Optimiser, Pretrained, Recipe
 
 # How a trained network is tested, by name and, for a command's help, in a few words. What each protocol shows
@@ -124,7 +126,7 @@ class Classification(Recipe):
     filter_rms: float | None = None
     average_from: float | None = None
     batch_norm_images: int | None = field(default=None, metadata={"since": 2})
-    freeze_norm_from: float | None = field(default=None, metadata={"since": 2})
+    freeze_norm_from: int | None = field(default=None, metadata={"since": 2})
     true_statistics: int | None = field(default=None, metadata={"since": 2})
     loss: Loss = field(default=CrossEntropy(), metadata={"since": 2})
     grey: tuple[float, float] | None = field(default=None, metadata={"since": 2})
@@ -132,6 +134,32 @@ class Classification(Recipe):
     def __post_init__(self) -> None:
         if self.label_smoothing and not isinstance(self.loss, CrossEntropy):
             raise ValueError("label smoothing is for cross-entropy alone")
+        images = self.batch_norm_images
+        if images is not None and (self.batch_size % images or not self.drop_last):
+            raise ValueError(
+                f"a batch of {self.batch_size} is not made of pieces of {images} images"
+            )
+
+    def at_once(self, execution: Execution, workers: int) -> int | None:
+        """See `Recipe.at_once`: batch normalisation takes its statistics over what is computed at once."""
+        images = self.batch_norm_images
+        if images is None:
+            return execution.micro_batch
+        if execution.micro_batch not in (None, images):
+            raise PipelineError(
+                f"micro-batches of {execution.micro_batch} images would change this recipe, whose batch "
+                f"normalisation takes its statistics over {images}",
+                "omit --micro-batch",
+            )
+        pieces = self.batch_size // images
+        if pieces % workers:
+            fitting = ", ".join(str(n) for n in range(1, pieces + 1) if pieces % n == 0)
+            raise PipelineError(
+                f"{workers} workers cannot share batches of {self.batch_size} images in pieces of {images}, "
+                f"over which batch normalisation takes its statistics",
+                f"use a number of workers out of {fitting}",
+            )
+        return images
 
     @property
     def shown(self) -> Shown:

@@ -77,7 +77,8 @@ class ClassificationTask:
         side = recipe.augmentation.crop
         steps = recipe.epochs * steps_per_epoch(items, recipe.batch_size, recipe.drop_last)
         network = (recipe.model, repr(sorted(recipe.knobs.items())), side, channels_of(recipe))
-        key = (*network, classes, str(device), execution)
+        at_once = recipe.at_once(execution, 1)
+        key = (*network, classes, str(device), execution, at_once)
         if key in _COSTS:
             return replace(_COSTS[key], steps=steps, batch_size=recipe.batch_size)
         # Nothing is computed with a data sheet's device, so that no memory for weights is needed.
@@ -101,6 +102,7 @@ class ClassificationTask:
             epochs=recipe.epochs,
             steps=steps,
             batch_size=recipe.batch_size,
+            at_once=at_once,
             multiply_adds=layer_table(model, side).multiply_adds,
             inputs=inputs,
             loss=loss,

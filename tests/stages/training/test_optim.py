@@ -1,12 +1,21 @@
 """The optimiser's steps against the paper's formula, by hand."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from pipeline.papers.alexnet.recipes import PAPER_RECIPE
 from stages.errors import PipelineError
-from stages.recipe import MomentumSGD, ParameterGroup, Plateau, Polynomial, Staircase, Steps
+from stages.recipe import (
+    MomentumSGD,
+    ParameterGroup,
+    Plateau,
+    Polynomial,
+    RMSProp,
+    Staircase,
+    Steps,
+)
 from stages.training import optim
 
 
@@ -175,3 +184,68 @@ def test_a_rate_of_zero_freezes() -> None:
 def test_a_parameter_that_no_group_takes_is_refused() -> None:
     with pytest.raises(PipelineError, match=r"fc8\.weight"):
         optim.build(net(), MomentumSGD((ParameterGroup("conv1.*", Steps(((0, 0.1),)), 0.0),)))
+
+
+# RMSProp
+
+
+def inception(**changes) -> RMSProp:
+    """Inception-v3's optimiser with a rate that falls, and parameters that do not decay."""
+    schedule = Staircase(0.045, factor=0.94, every=2)
+    groups = (
+        ParameterGroup(".*bias", schedule, weight_decay=0.0, factor=2.0),
+        ParameterGroup(".*", schedule, weight_decay=0.1),
+    )
+    return RMSProp(groups, decay=0.9, momentum=0.9, epsilon=1.0, **changes)
+
+
+@pytest.mark.parametrize("bound", [None, 20.0])
+def test_rmsprop_is_tensorflows(bound: float | None) -> None:
+    """tf.train.RMSPropOptimizer in numpy: ones at first, epsilon in the root, the rate in the velocity."""
+    torch.manual_seed(0)
+    model = net().double()
+    weights = {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
+    squares = {name: np.ones_like(w) for name, w in weights.items()}
+    velocities = {name: np.zeros_like(w) for name, w in weights.items()}
+    optimiser = optim.build(model, inception(clip_norm=bound))
+    lengths = []
+    for step in range(20):
+        rate = optim.set_rates(optimiser, step / 4, epochs=5)
+        optimiser.zero_grad()
+        (3 * model(torch.randn(8, 2, dtype=torch.float64))).square().sum().backward()
+        gradients = {name: p.grad.numpy().copy() for name, p in model.named_parameters()}
+        optimiser.step()
+        for name in weights:
+            gradients[name] += 0.0 if name.endswith("bias") else 0.1 * weights[name]
+        length = np.sqrt(sum((g**2).sum() for g in gradients.values()))
+        lengths.append(length)
+        for name, g in gradients.items():
+            if bound is not None:
+                g *= min(1.0, bound / length)
+            squares[name] = 0.9 * squares[name] + 0.1 * g**2
+            factor = 2.0 if name.endswith("bias") else 1.0
+            scaled = factor * rate * g / np.sqrt(squares[name] + 1.0)
+            velocities[name] = 0.9 * velocities[name] + scaled
+            weights[name] = weights[name] - velocities[name]
+    for name, p in model.named_parameters():
+        assert np.allclose(p.detach().numpy(), weights[name], rtol=1e-10, atol=1e-12)
+    assert min(lengths) < 10 < 40 < max(lengths)  # some gradients are clipped, and some are not
+
+
+def test_rmsprops_first_step_by_hand() -> None:
+    """A gradient of 3: the mean square is 0.9 + 0.1 x 9 = 1.8, the step 0.1 x 3 / sqrt(2.8)."""
+    model = nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    nn.init.zeros_(model.weight)
+    recipe = RMSProp((ParameterGroup(".*", Steps(((0, 0.1), (1, 0.0))), weight_decay=0.0),))
+    optimiser = optim.build(model, recipe)
+    for epoch in (0, 1):  # a rate of 0 leaves everything as it is
+        optim.set_rates(optimiser, epoch, epochs=2)
+        model(torch.full((1, 1), 3.0, dtype=torch.float64)).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        assert model.weight.item() == pytest.approx(-0.3 / 2.8**0.5)
+    # torch's own, with epsilon outside the root and a mean square of 0 at first, takes another step.
+    theirs = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    theirs.grad = torch.full((1,), 3.0, dtype=torch.float64)
+    torch.optim.RMSprop([theirs], lr=0.1, alpha=0.9, eps=1.0, momentum=0.9).step()
+    assert theirs.item() == pytest.approx(-0.3 / (0.9**0.5 + 1))
