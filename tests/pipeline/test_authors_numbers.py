@@ -267,7 +267,7 @@ def googlenet() -> Iterator[Number]:
         f"{text} 6; {bvlc}/solver.prototxt",
         "0.01, 4 % less every 8 epochs",
         [0.01, 0.01, 0.0096, 0.009216],
-        lambda: net.rates("fc.weight", 0, 7.9, 8, 16),
+        lambda: net.rates("classifier.weight", 0, 7.9, 8, 16),
     )
     yield Number(
         f"{bvlc}/solver.prototxt",
@@ -281,7 +281,7 @@ def googlenet() -> Iterator[Number]:
         (2_400_000, [0.01, 0.005, 0.0]),
         lambda: (
             round_to(quick.recipe.epochs * EPOCH / quick.recipe.batch_size, 100_000),
-            quick.rates("fc.weight", 0, 45, 60),
+            quick.rates("classifier.weight", 0, 45, 60),
         ),
     )
     yield Number(
@@ -289,15 +289,15 @@ def googlenet() -> Iterator[Number]:
         "lr_mult and decay_mult of weights and biases",
         ([2e-4, 0.0], [0.01, 0.02]),
         lambda: (
-            net.decays("fc.weight", "fc.bias"),
-            [*net.rates("fc.weight", 0), *net.rates("fc.bias", 0)],
+            net.decays("classifier.weight", "classifier.bias"),
+            [*net.rates("classifier.weight", 0), *net.rates("classifier.bias", 0)],
         ),
     )
     yield Number(
         f"{bvlc}/train_val.prototxt",
         "biases of 0.2, but 0 in the classifiers",
         [0.2, 0.0],
-        lambda: net.initial_biases("conv1.conv", "fc"),
+        lambda: net.initial_biases("conv1.conv", "classifier"),
     )
     yield Number(
         f"{bvlc}/train_val.prototxt; Caffe's lrn_layer.cpp",
@@ -309,7 +309,7 @@ def googlenet() -> Iterator[Number]:
         f"{bvlc}/train_val.prototxt: xavier",
         "variance of 1 / fan-in",
         round((1 / 1024) ** 0.5, 3),
-        lambda: net.initial_stds("fc")[0],
+        lambda: net.initial_stds("classifier")[0],
     )
     yield Number(
         f"{text} 5",
@@ -396,8 +396,8 @@ def resnet() -> Iterator[Number]:
     yield Number(
         "arXiv:1502.01852",
         "standard deviation of sqrt(2 / n)",
-        [round((2 / (9 * 64)) ** 0.5, 3)],
-        lambda: net.initial_stds("conv2_x.0.conv2"),
+        [round((2 / (9 * 512)) ** 0.5, 3)],
+        lambda: net.initial_stds("conv5_x.0.conv2"),
     )
     yield Number(f"{text} 3.4", "no dropout", [], net.dropped)
     yield Number(
@@ -503,7 +503,7 @@ def trimps() -> Iterator[Number]:
         v3,
         "0.045, times 0.94 every two epochs",
         [0.045, 0.045, 0.0423],
-        lambda: V3.rates("fc.weight", 0, 1.9, 2),
+        lambda: V3.rates("net.fc.weight", 0, 1.9, 2),
     )
     yield Number(
         "arXiv:1512.00567, section 7", "label smoothing", 0.1, lambda: V3.recipe.label_smoothing
@@ -602,7 +602,7 @@ def lenet() -> Iterator[Number]:
         "LeCun 1998, section III.B; halved distances double the rates",
         "0.0005 (2), 0.0002 (3), 0.0001 (3), 0.00005 (4), 0.00001",
         [5e-4, 2e-4, 1e-4, 5e-5, 1e-5],
-        lambda: [rate / 2 for rate in LENET5.rates("conv1.weight", 0, 2, 5, 8, 12)],
+        lambda: [rate / 2 for rate in LENET5.rates("c1.weight", 0, 2, 5, 8, 12)],
     )
     yield Number("LeCun 1998, section III.B", "20 passes", 20, lambda: LENET5.recipe.epochs)
     yield Number(

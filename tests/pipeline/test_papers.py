@@ -316,7 +316,7 @@ def test_vgg() -> None:
     ]
     frozen = optim.build(network(vgg.D_JITTER_FC), vgg.D_JITTER_FC.optimiser)
     optim.set_rates(frozen, 0, epochs=74)
-    assert [group["lr"] for group in frozen.param_groups] == [0.0, 1e-3]
+    assert [group["lr"] for group in frozen.param_groups] == [0.0, 2e-3, 1e-3]
 
 
 def test_resnet() -> None:

@@ -152,6 +152,37 @@ def test_pieces_are_the_same_for_any_number_of_workers(
         )
     whole = trained(replace(small, batch_norm_images=None), dataset, tmp_path / "whole")
     differences = [(whole[n] - alone[n]).abs().max() for n in alone if n.endswith("conv1.weight")]
+    assert max(differences) > 0.003
+
+
+def _worker(rank: int, world: int, one: TrainJob, meet: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{meet}", rank=rank, world_size=world)
+    train(one)
+    torch.distributed.barrier()
+    os._exit(0)  # an orderly end races with gloo's threads
+
+
+def test_what_would_change_the_pieces_is_refused(small: Classification) -> None:
+    assert small.at_once(Execution(), 1) == small.at_once(Execution(micro_batch=8), 4) == 8
+    assert replace(small, batch_norm_images=None).at_once(Execution(micro_batch=5), 3) == 5
+    with pytest.raises(PipelineError, match=r"micro-batches of 16 .* over 8") as raised:
+        small.at_once(Execution(micro_batch=16), 1)
+    assert raised.value.fix == "omit --micro-batch"
+    with pytest.raises(PipelineError, match="3 workers cannot share batches of 32") as raised:
+        small.at_once(Execution(), 3)
+    assert raised.value.fix == "use a number of workers out of 1, 2, 4"
+    for changes in ({"batch_norm_images": 12}, {"drop_last": False}):
+        with pytest.raises(ValueError, match="is not made of pieces"):
+            replace(small, **changes)
+
+
+def test_frozen_late_the_averages_stay(
+    small: Classification, dataset: Dataset, tmp_path: Path
+) -> None:
+    recipe = replace(small, freeze_norm_from=1)
+    one = job(recipe, dataset, tmp_path)
+    learner = ClassificationLearner(one, recipe, torch.device("cpu"), ALONE)
     states = []
     for epoch in (0, 1):
         before = {n: v.clone() for n, v in learner.descent.model.state_dict().items()}
