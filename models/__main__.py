@@ -34,7 +34,8 @@ def main() -> None:
         sys.exit(str(error))
     print(table)
     for row in fidelity_rows(arguments.name):
-        parts = (f"{row.element} ({row.source}): {row.status}", row.published, row.note)
+        checked = row.checked and f"checked: {row.checked}"
+        parts = (f"{row.element} ({row.source}): {row.status}", row.published, row.note, checked)
         print(fill("; ".join(filter(None, parts)), 100, subsequent_indent="    "))
 
 

@@ -125,8 +125,9 @@ class AlexNet(nn.Module):
         super().__init__()
         self.input_size = image_size
         self.initial: dict[str, tuple[float, float]] = {}  # name -> std of weights, bias
-        # Floor in the pools gives the same as the authors' ceil at 224 and 227.
-        pools = [Window(f"pool{number}", pool_kernel, 2) for number in (1, 2, 5)]
+        # The authors' pools round up. Those of 2x2 do not, so that their maps are as large as with 3x3.
+        ceil = pool_kernel == 3
+        pools = [Window(f"pool{number}", pool_kernel, 2, ceil=ceil) for number in (1, 2, 5)]
         sides = map_sides(image_size, [Window("conv1", *stem, ceil=True), *pools])
         seen = full = 3  # channels of the layer below, here and at full width
 
@@ -154,7 +155,7 @@ class AlexNet(nn.Module):
                 if step == "act":
                     self.add_module(f"{activation}{number}", ACTIVATIONS[activation]())
                 elif step == "pool":
-                    self.add_module(f"pool{number}", nn.MaxPool2d(pool_kernel, 2))
+                    self.add_module(f"pool{number}", nn.MaxPool2d(pool_kernel, 2, ceil_mode=ceil))
                 elif f"{step}{number}" in norms:
                     self.add_module(f"{step}{number}", norms[f"{step}{number}"])
 
@@ -346,14 +347,25 @@ FIDELITY = {
             "five convolutions, 55-27-13-6",
             "§3.5; layer.py",
             "sizes round up and read zeros past the edge, so that 224 gives 55",
+            checked="sides and parameters of every layer: test_alexnet.test_layer_table",
         ),
-        Fidelity("columns", "same", "two; conv2, conv4, conv5 see their own", "§3.2, §3.5"),
+        Fidelity(
+            "columns",
+            "same",
+            "two; conv2, conv4, conv5 see their own",
+            "§3.2, §3.5",
+            checked="which half reaches which: test_alexnet.test_columns",
+        ),
         Fidelity(
             "order of layers 1, 2, 5",
             "same",
             "norm and pool before ReLU in layer 1, a within-map norm in layer 2",
             "layers-145.cfg",
             "preset='paper' follows the text, which differs; pool_before_norm=True is CaffeNet's",
+            checked=(
+                "test_alexnet.test_order_of_layers_as_run; the authors' cfg, interpreted in "
+                "the audit of November 2026, gave the same scores to 1e-15"
+            ),
         ),
         Fidelity(
             "local response normalisation",
@@ -362,15 +374,31 @@ FIDELITY = {
             "§3.3; layer-params-145.cfg",
             "preset='paper': α as in the formula, over all channels; Caffe's replications are "
             "preset='paper', lrn_alpha_convention='divided', lrn_k=1",
+            checked=(
+                "test_alexnet.test_response_norm_of_each_preset, "
+                "test_layers.test_equals_torch_forward_and_backward"
+            ),
         ),
-        Fidelity("activation", "same", "ReLU", "§3.1"),
-        Fidelity("pooling", "same", "max, 3x3 with stride 2", "§3.4"),
+        Fidelity(
+            "activation", "same", "ReLU", "§3.1", checked="test_alexnet.test_order_of_layers_as_run"
+        ),
+        Fidelity(
+            "pooling",
+            "same",
+            "max, 3x3 with stride 2, rounding up",
+            "§3.4; layer.py",
+            checked=(
+                "sides at 224, and where rounding up shows: "
+                "test_lookalikes.test_alexnets_pools_round_up"
+            ),
+        ),
         Fidelity(
             "dropout",
             "same",
             "0.5 on the outputs of fc6 and fc7",
             "§4.2; src/layer.cu",
             "masks in training, scales by 0.5 at test time; inverted_dropout=True is Caffe's",
+            checked="test_dropout.test_inverted_dropout_is_the_same_training_only_if_it_is_compensated",
         ),
         Fidelity(
             "initialisation",
@@ -378,7 +406,14 @@ FIDELITY = {
             "std 0.03 in conv3-5, else 0.01; biases 1 in conv2, 4, 5, fc6, fc7",
             "§5; layers-145.cfg",
             "the paper has 0.01 everywhere: preset='paper'",
+            checked="measured on the network: test_alexnet.test_initialisation",
         ),
-        Fidelity("input", "same", "RGB 0-255 minus the mean image", "§2"),
+        Fidelity(
+            "input",
+            "same",
+            "RGB 0-255 minus the mean image",
+            "§2",
+            checked="test_augment.test_the_mean_image_is_cut_at_the_centre",
+        ),
     ),
 }

@@ -20,6 +20,7 @@ class Fidelity:
         published: what the paper or the authors' code has, with its numbers.
         source: section, table or file.
         note: what we do and why, where it is not exactly the same.
+        checked: how it is known, of what is the same; ``file.test`` names a test.
     """
 
     element: str
@@ -27,6 +28,7 @@ class Fidelity:
     published: str
     source: str
     note: str = ""
+    checked: str = ""
 
 
 def fidelity_rows(name: str) -> tuple[Fidelity, ...]:

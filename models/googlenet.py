@@ -349,19 +349,45 @@ def _fidelity(*, batch_norm: bool = False) -> tuple[Fidelity, ...]:
             f"n=5, alpha=1e-4 divided by n, beta=0.75, k=1: {caffe}",
         )
     return (
-        Fidelity("geometry", "same", "22 weight layers, filters of each module", "Table 1"),
-        Fidelity("activation", "same", "ReLU after every convolution, reductions too", "Sect. 5"),
+        Fidelity(
+            "geometry",
+            "same",
+            "22 weight layers, filters of each module",
+            "Table 1",
+            checked="sides, weights and multiply-adds of every row: test_googlenet.test_table_1",
+        ),
+        Fidelity(
+            "activation",
+            "same",
+            "ReLU after every convolution, reductions too",
+            "Sect. 5",
+            checked=(
+                "test_googlenet.test_counts_of_the_parts; the released weights load into this "
+                "net: test_caffe.test_a_network_comes_back"
+            ),
+        ),
         Fidelity(
             "pooling",
             "same",
             "3x3 max pools of stride 2: 112, 56, 28, 14, 7",
             "Table 1",
             "rounding up, as Caffe does",
+            checked="test_googlenet.test_sizes_need_pools_that_round_up",
         ),
         normalisation,
-        Fidelity("head", "same", "average over 7x7, then one linear layer", "Sect. 5, Table 1"),
         Fidelity(
-            "dropout", "same", "0.4 before the classifier, 0.7 in the auxiliary heads", "Sect. 5"
+            "head",
+            "same",
+            "average over 7x7, then one linear layer",
+            "Sect. 5, Table 1",
+            checked="test_googlenet.test_counts",
+        ),
+        Fidelity(
+            "dropout",
+            "same",
+            "0.4 before the classifier, 0.7 in the auxiliary heads",
+            "Sect. 5",
+            checked="test_googlenet.test_dropout_rates; inverted, as Caffe's dropout_layer.cpp",
         ),
         Fidelity(
             "auxiliary heads",
@@ -369,6 +395,7 @@ def _fidelity(*, batch_norm: bool = False) -> tuple[Fidelity, ...]:
             "on 4a and 4d: 5x5/3 average pool, 1x1 of 128, 1024 units; loss weight 0.3",
             "Sect. 5",
             "the losses are weighted in training; the net returns the logits",
+            checked="test_googlenet.test_auxiliary_head_pools_5x5_with_stride_3",
         ),
         Fidelity(
             "initialisation",

@@ -152,7 +152,13 @@ _ROWS = (
         "as in Google's code, also for the classifier",
     ),
 )
-_KEEP = Fidelity("dropout", "same", "0.2 before the classifier", "arXiv:1602.07261, Fig. 9 and 15")
+_KEEP = Fidelity(
+    "dropout",
+    "same",
+    "0.2 before the classifier",
+    "arXiv:1602.07261, Fig. 9 and 15",
+    checked="test_inception.test_dropout_is_googles",
+)
 _NO_AUX = Fidelity(
     "auxiliary head",
     "deviates",
@@ -168,8 +174,17 @@ FIDELITY: dict[str, tuple[Fidelity, ...]] = {
             "Table 1 and Fig. 5 to 7",
             f"arXiv:1512.00567; {_SLIM}/inception_v3.py",
             "torchvision's code",
+            checked=(
+                "parameters and multiply-adds: test_inception.test_parameters_and_multiply_adds"
+            ),
         ),
-        Fidelity("auxiliary head", "same", "one, with batch normalisation", "Sect. 4"),
+        Fidelity(
+            "auxiliary head",
+            "same",
+            "one, with batch normalisation",
+            "Sect. 4",
+            checked="test_inception.test_training_returns_the_auxiliary_logits_and_evaluation_does_not",
+        ),
         Fidelity(
             "average pools in the modules",
             "deviates",
@@ -193,6 +208,9 @@ FIDELITY: dict[str, tuple[Fidelity, ...]] = {
             "Fig. 3 to 9",
             f"arXiv:1602.07261; {_SLIM}/inception_v4.py",
             "timm's code",
+            checked=(
+                "parameters and multiply-adds: test_inception.test_parameters_and_multiply_adds"
+            ),
         ),
         _KEEP,
         _NO_AUX,
@@ -205,6 +223,9 @@ FIDELITY: dict[str, tuple[Fidelity, ...]] = {
             "10, 20, 10 residual modules, scaled by 0.17, 0.10, 0.20",
             f"{_SLIM}/inception_resnet_v2.py",
             "timm's code; Fig. 15 of the paper draws 5, 10, 5 modules",
+            checked=(
+                "parameters and multiply-adds: test_inception.test_parameters_and_multiply_adds"
+            ),
         ),
         _KEEP,
         _NO_AUX,

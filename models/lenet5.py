@@ -337,19 +337,40 @@ def lenet_fc(
     return FullyConnected(num_classes, hidden=hidden, image_size=image_size)
 
 
-_ACTIVATION = Fidelity("activation", "same", "1.7159 tanh(2x/3)", "appendix A")
+_LAYERS = Fidelity(
+    "layers and channels",
+    "same",
+    "6, 16, 120 maps, 84 units",
+    "Fig. 2",
+    checked="test_lenet5.test_layer_table",
+)
+_ACTIVATION = Fidelity(
+    "activation", "same", "1.7159 tanh(2x/3)", "appendix A", checked="test_lenet5.test_activation"
+)
 _INITIALISATION = Fidelity(
-    "initialisation", "same", "uniform within 2.4 / fan-in", "appendix A", "biases 0"
+    "initialisation",
+    "same",
+    "uniform within 2.4 / fan-in",
+    "appendix A",
+    "biases 0",
+    checked="test_lenet5.test_initialisation_is_uniform_within_2_4_over_fan_in",
 )
 FIDELITY: dict[str, tuple[Fidelity, ...]] = {
     "lenet5": (
-        Fidelity("layers and channels", "same", "6, 16, 120 maps, 84 units", "Fig. 2"),
-        Fidelity("connections of C3", "same", "60 of 96", "Table I"),
+        _LAYERS,
+        Fidelity(
+            "connections of C3",
+            "same",
+            "60 of 96",
+            "Table I",
+            checked="test_lenet5.test_c3_reads_only_the_maps_of_its_table",
+        ),
         Fidelity(
             "sub-sampling",
             "same",
             "2 x 2 inputs, one coefficient and one bias per map, non-linearity",
             "Sect. II.B",
+            checked="test_lenet5.test_subsampling_is_mean_times_coefficient_plus_bias",
         ),
         _ACTIVATION,
         _INITIALISATION,
@@ -362,7 +383,13 @@ FIDELITY: dict[str, tuple[Fidelity, ...]] = {
         ),
     ),
     "lenet_fc": (
-        Fidelity("layers and units", "same", "28x28-300-100-10", "Sect. III.C"),
+        Fidelity(
+            "layers and units",
+            "same",
+            "28x28-300-100-10",
+            "Sect. III.C",
+            checked="test_lenet5.test_the_fully_connected_net_that_the_paper_compares_with",
+        ),
         _ACTIVATION,
         _INITIALISATION,
         Fidelity(
@@ -374,7 +401,7 @@ FIDELITY: dict[str, tuple[Fidelity, ...]] = {
         ),
     ),
     "lenet5_modern": (
-        Fidelity("layers and channels", "same", "6, 16, 120 maps, 84 units", "Fig. 2"),
+        _LAYERS,
         Fidelity("connections of C3", "deviates", "60 of 96", "Table I", "all 96, as usual today"),
         Fidelity(
             "sub-sampling",

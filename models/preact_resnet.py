@@ -156,19 +156,30 @@ FIDELITY: dict[str, tuple[Fidelity, ...]] = {
             "same",
             "ResNet-152 with 16 more units at 28 x 28: 3-24-36-3",
             "Sect. 5, footnote",
+            checked=(
+                "parameters and multiply-adds: test_resnet.test_preact_parameters_and_multiply_adds"
+            ),
         ),
-        Fidelity("order in a unit", "same", "BN, ReLU, convolution; sum unchanged", "Fig. 4e"),
+        Fidelity(
+            "order in a unit",
+            "same",
+            "BN, ReLU, convolution; sum unchanged",
+            "Fig. 4e",
+            checked="test_resnet.test_nothing_follows_the_addition_in_a_preactivation_unit",
+        ),
         Fidelity(
             "first and last activation",
             "same",
             "right after conv1; one more after the last addition",
             "appendix",
+            checked="test_resnet.test_the_stem_activates_for_the_first_preactivation_unit",
         ),
         Fidelity(
             "projection shortcuts",
             "same",
             "of the activated input, no batch norm",
             _FB,
+            checked="test_resnet.test_the_projection_of_a_preactivation_unit_sees_the_activated_input",
         ),
         Fidelity(
             "place of the stride",
@@ -176,13 +187,21 @@ FIDELITY: dict[str, tuple[Fidelity, ...]] = {
             "3 x 3 convolution",
             _FB,
             "the authors' code for CIFAR has it in the first 1 x 1: stride_in='1x1'",
+            checked="multiply-adds: test_resnet.test_preact_parameters_and_multiply_adds",
         ),
-        Fidelity("max pool", "same", "3 x 3, stride 2, padded", _FB),
+        Fidelity(
+            "max pool",
+            "same",
+            "3 x 3, stride 2, padded",
+            _FB,
+            checked="test_authors_numbers.test_the_recipe_has_the_authors_number",
+        ),
         Fidelity(
             "initialisation",
             "same",
             "He normal, n = kernel area times output channels",
             "KaimingHe/resnet-1k-layers, resnet-pre-act.lua",
+            checked="test_resnet.test_he_initialisation_with_fan_out",
         ),
     ),
 }

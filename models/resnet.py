@@ -255,13 +255,26 @@ def resnet152(num_classes: int = 1000, **knobs: Unpack[BottleneckKnobs]) -> ResN
     return _bottleneck(152, num_classes, **knobs)
 
 
-GEOMETRY = Fidelity("layers and channels", "same", "Table 1", "Sect. 3.3, Table 1")
+GEOMETRY = Fidelity(
+    "layers and channels",
+    "same",
+    "Table 1",
+    "Sect. 3.3, Table 1",
+    checked=(
+        "parameters and multiply-adds: test_resnet.test_parameters_and_multiply_adds_of_the_sheet"
+    ),
+)
 NORMALISATION = Fidelity(
     "batch normalisation",
     "same",
     "right after each convolution, before the activation",
     "Sect. 3.4",
     "at test time a running average, where the authors took true averages over a large training batch",
+    checked=(
+        "epsilon, share of the running averages and their unbiased variance are "
+        "Torch's: test_lookalikes.test_batch_norm_is_torch7s; the released nets' "
+        "averages load: test_caffe.test_normalisation_and_conv1_bias_by_hand"
+    ),
 )
 INITIALISATION = (
     Fidelity(
@@ -270,6 +283,7 @@ INITIALISATION = (
         "He normal, std sqrt(2/n)",
         "Sect. 3.4; arXiv:1502.01852 allows fan-in and fan-out",
         "n = kernel area times output channels, as in fb.resnet.torch",
+        checked="measured on the network: test_resnet.test_he_initialisation_with_fan_out",
     ),
     Fidelity(
         "initialisation of the classifier",
@@ -284,28 +298,82 @@ INITIALISATION = (
         "1",
         "fb.resnet.torch, models/resnet.lua",
         "zero_gamma comes from Goyal et al. 2017",
+        checked="test_resnet.test_zero_gamma_only_when_asked",
     ),
 )
-DROPOUT = Fidelity("dropout", "same", "none", "Sect. 3.4")
-_HEAD = Fidelity("head", "same", "global average pool, 1000-way fc, softmax", "Sect. 3.3")
+DROPOUT = Fidelity(
+    "dropout",
+    "same",
+    "none",
+    "Sect. 3.4",
+    checked="test_authors_numbers.test_the_recipe_has_the_authors_number",
+)
+_HEAD = Fidelity(
+    "head",
+    "same",
+    "global average pool, 1000-way fc, softmax",
+    "Sect. 3.3",
+    checked=(
+        "test_resnet.test_layer_table; of whole images: "
+        "test_resnet.test_dense_classifies_every_window_of_the_last_map"
+    ),
+)
 _POOL = Fidelity(
     "max pool",
     "same",
     "3 x 3, stride 2; unpadded and ceiled in the released models",
     "Table 1; KaimingHe/deep-residual-networks, prototxt",
+    checked="test_resnet.test_ceil_pool_covers_the_last_pixel_and_starts_at_the_first",
 )
 _PROJECTION_NORM = Fidelity(
     "projection shortcuts",
     "same",
     "1 x 1 with stride, batch norm, no ReLU",
     "Sect. 3.3; batch norm from the released prototxt",
+    checked="test_resnet.test_shortcuts_of_bottleneck_nets",
 )
 _COMMON = (GEOMETRY, NORMALISATION, *INITIALISATION, DROPOUT, _HEAD, _POOL)
-_BASIC = (*_COMMON, Fidelity("shortcuts", "same", "option A, no parameters", "Sect. 4.1, Table 2"))
-_PLAIN = (*_COMMON, Fidelity("shortcuts", "same", "none", "Sect. 3.3"))
+_BASIC = (
+    *_COMMON,
+    Fidelity(
+        "shortcuts",
+        "same",
+        "option A, no parameters",
+        "Sect. 4.1, Table 2",
+        checked=(
+            "test_resnet.test_option_a_takes_every_second_pixel_and_pads_with_zero_channels, "
+            "test_resnet.test_shortcuts_of_bottleneck_nets, "
+            "test_resnet.test_plain_net_ignores_its_input_beside_the_branch"
+        ),
+    ),
+)
+_PLAIN = (
+    *_COMMON,
+    Fidelity(
+        "shortcuts",
+        "same",
+        "none",
+        "Sect. 3.3",
+        checked=(
+            "test_resnet.test_option_a_takes_every_second_pixel_and_pads_with_zero_channels, "
+            "test_resnet.test_shortcuts_of_bottleneck_nets, "
+            "test_resnet.test_plain_net_ignores_its_input_beside_the_branch"
+        ),
+    ),
+)
 _DEEP = (
     *_COMMON,
-    Fidelity("shortcuts", "same", "option B", "Sect. 4.1, Deeper bottleneck architectures"),
+    Fidelity(
+        "shortcuts",
+        "same",
+        "option B",
+        "Sect. 4.1, Deeper bottleneck architectures",
+        checked=(
+            "test_resnet.test_option_a_takes_every_second_pixel_and_pads_with_zero_channels, "
+            "test_resnet.test_shortcuts_of_bottleneck_nets, "
+            "test_resnet.test_plain_net_ignores_its_input_beside_the_branch"
+        ),
+    ),
     _PROJECTION_NORM,
     Fidelity(
         "place of the stride",
@@ -313,6 +381,11 @@ _DEEP = (
         "first 1 x 1 convolution",
         "KaimingHe/deep-residual-networks, prototxt",
         "torchvision and fb.resnet.torch: the 3 x 3",
+        checked=(
+            "multiply-adds: test_resnet.test_parameters_and_multiply_adds_of_the_sheet; "
+            "another place is refused for the released weights: "
+            "test_caffe.test_a_stride_in_another_place_is_another_network"
+        ),
     ),
 )
 _CONV1_BIAS = Fidelity(

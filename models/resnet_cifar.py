@@ -98,11 +98,29 @@ def resnet_cifar(
 
 FIDELITY: dict[str, tuple[Fidelity, ...]] = {
     "resnet_cifar": (
-        Fidelity("layers and channels", "same", "6n + 2, 16-32-64 channels", "Sect. 4.2"),
-        Fidelity("shortcuts", "same", "option A in all cases", "Sect. 4.2"),
+        Fidelity(
+            "layers and channels",
+            "same",
+            "6n + 2, 16-32-64 channels",
+            "Sect. 4.2",
+            checked="test_resnet.test_cifar_layer_table, test_resnet.test_cifar_parameters",
+        ),
+        Fidelity(
+            "shortcuts",
+            "same",
+            "option A in all cases",
+            "Sect. 4.2",
+            checked="parameters: test_resnet.test_cifar_parameters",
+        ),
         NORMALISATION,
         *INITIALISATION,
         DROPOUT,
-        Fidelity("head", "same", "global average pool, 10-way fc, softmax", "Sect. 4.2"),
+        Fidelity(
+            "head",
+            "same",
+            "global average pool, 10-way fc, softmax",
+            "Sect. 4.2",
+            checked="test_resnet.test_cifar_layer_table",
+        ),
     ),
 }

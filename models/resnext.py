@@ -133,19 +133,45 @@ def resnext101_64x4d(num_classes: int = 1000, **knobs: Unpack[Knobs]) -> ResNet:
 
 
 _ROWS = (
-    Fidelity("layers and channels", "same", "blocks of ResNet, width C d", "Table 1, Table 2"),
+    Fidelity(
+        "layers and channels",
+        "same",
+        "blocks of ResNet, width C d",
+        "Table 1, Table 2",
+        checked="parameters of every setting: test_resnext.test_every_setting_of_the_sheet",
+    ),
     Fidelity(
         "block",
         "same",
         "three equivalent forms",
         "Fig. 3",
         "the grouped convolution (c), the form the authors ran",
+        checked="test_resnext.test_a_block_is_the_sum_of_its_paths",
     ),
     NORMALISATION,
-    Fidelity("shortcuts", "same", "option B", "Sect. 4"),
-    Fidelity("place of the stride", "same", "3 x 3 convolution", "Sect. 4"),
     Fidelity(
-        "max pool", "same", "3 x 3, stride 2, padded", "Table 1; fb.resnet.torch, models/resnet.lua"
+        "shortcuts",
+        "same",
+        "option B",
+        "Sect. 4",
+        checked="parameters: test_resnext.test_every_setting_of_the_sheet",
+    ),
+    Fidelity(
+        "place of the stride",
+        "same",
+        "3 x 3 convolution",
+        "Sect. 4",
+        checked="test_resnext.test_stride_is_in_the_grouped_convolution",
+    ),
+    Fidelity(
+        "max pool",
+        "same",
+        "3 x 3, stride 2, padded",
+        "Table 1; fb.resnet.torch, models/resnet.lua",
+        checked=(
+            "the same function as torchvision's net, whose pool is Torch's: "
+            "test_resnext.test_equals_torchvisions_net_of_that_name"
+        ),
     ),
     *INITIALISATION,
     DROPOUT,

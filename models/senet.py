@@ -300,6 +300,10 @@ _ROWS = (
         "same",
         "average, two layers with ratio 16, sigmoid; after the last batch norm of each block",
         "Sect. 3, Table 1",
+        checked=(
+            "test_senet.test_excitation_widths_of_table_1, "
+            "test_senet.test_excitation_scales_whole_channels_by_what_it_sees_of_all"
+        ),
     ),
     Fidelity(
         "biases of the excitation",
@@ -307,20 +311,60 @@ _ROWS = (
         "kept in the released models",
         _RELEASE,
         "Sect. 6 of the paper drops them: bias=False",
+        checked="parameters: test_senet.test_cost_of_the_excitation",
     ),
     NORMALISATION,
     *INITIALISATION,
-    Fidelity("shortcuts", "same", "option B", _RELEASE),
-    Fidelity("max pool", "same", "3 x 3, stride 2, unpadded and ceiled", _RELEASE),
+    Fidelity(
+        "shortcuts",
+        "same",
+        "option B",
+        _RELEASE,
+        checked=(
+            "the same function as timm's net, which loads the released weights: "
+            "test_senet.test_equals_timms_net"
+        ),
+    ),
+    Fidelity(
+        "max pool",
+        "same",
+        "3 x 3, stride 2, unpadded and ceiled",
+        _RELEASE,
+        checked="test_senet.test_equals_timms_net",
+    ),
 )
 _RESNET = (
-    Fidelity("layers and channels", "same", "ResNet", "Table 1"),
-    Fidelity("place of the stride", "same", "first 1 x 1 convolution", _RELEASE),
+    Fidelity(
+        "layers and channels",
+        "same",
+        "ResNet",
+        "Table 1",
+        checked="parameters and multiply-adds: test_senet.test_parameters_and_multiply_adds",
+    ),
+    Fidelity(
+        "place of the stride",
+        "same",
+        "first 1 x 1 convolution",
+        _RELEASE,
+        checked="test_senet.test_place_of_the_stride",
+    ),
     *_ROWS,
 )
 _RESNEXT = (
-    Fidelity("layers and channels", "same", "ResNeXt 32x4d", "Table 1"),
-    Fidelity("place of the stride", "same", "3 x 3 convolution", _RELEASE),
+    Fidelity(
+        "layers and channels",
+        "same",
+        "ResNeXt 32x4d",
+        "Table 1",
+        checked="parameters and multiply-adds: test_senet.test_parameters_and_multiply_adds",
+    ),
+    Fidelity(
+        "place of the stride",
+        "same",
+        "3 x 3 convolution",
+        _RELEASE,
+        checked="test_senet.test_place_of_the_stride",
+    ),
     *_ROWS,
 )
 FIDELITY: dict[str, tuple[Fidelity, ...]] = {
@@ -335,11 +379,36 @@ FIDELITY: dict[str, tuple[Fidelity, ...]] = {
             "same",
             "SE-ResNeXt-152 64x4d, first 1 x 1 of half the width",
             "appendix",
+            checked="parameters and multiply-adds: test_senet.test_parameters_and_multiply_adds",
         ),
-        Fidelity("stem", "same", "3 x 3 stride 2, 64; 3 x 3, 64; 3 x 3, 128", "appendix"),
-        Fidelity("projection shortcuts", "same", "3 x 3 where there is stride", "appendix"),
-        Fidelity("dropout", "same", "0.2 before the classifier", "appendix"),
-        Fidelity("place of the stride", "same", "3 x 3 convolution", _RELEASE),
+        Fidelity(
+            "stem",
+            "same",
+            "3 x 3 stride 2, 64; 3 x 3, 64; 3 x 3, 128",
+            "appendix",
+            checked="test_senet.test_layer_table_of_senet154",
+        ),
+        Fidelity(
+            "projection shortcuts",
+            "same",
+            "3 x 3 where there is stride",
+            "appendix",
+            checked="test_senet.test_layer_table_of_senet154",
+        ),
+        Fidelity(
+            "dropout",
+            "same",
+            "0.2 before the classifier",
+            "appendix",
+            checked="test_senet.test_dropout_only_in_senet154",
+        ),
+        Fidelity(
+            "place of the stride",
+            "same",
+            "3 x 3 convolution",
+            _RELEASE,
+            checked="test_senet.test_place_of_the_stride",
+        ),
         *_ROWS,
     ),
 }

@@ -267,7 +267,17 @@ def vgg_e(num_classes: int = 1000, **knobs: Unpack[Knobs]) -> VGG:
 
 
 def _fidelity(*, lrn: bool = False) -> tuple[Fidelity, ...]:
-    normalisation = Fidelity("normalisation", "same", "none", "Sect. 2.1")
+    normalisation = Fidelity(
+        "normalisation",
+        "same",
+        "none",
+        "Sect. 2.1",
+        checked=(
+            "constants and place: "
+            "test_vgg.test_lrn_has_alexnets_constants_and_lies_between_relu_and_pool_of_stage_1; "
+            "none elsewhere: test_vgg.test_layer_table"
+        ),
+    )
     if lrn:
         normalisation = Fidelity(
             "normalisation",
@@ -276,12 +286,27 @@ def _fidelity(*, lrn: bool = False) -> tuple[Fidelity, ...]:
             "Sect. 2.1; Caffe of December 2013, lrn_layer.cpp",
             "alpha divided by n and k=1, as in that Caffe; the cited formula is "
             "lrn_alpha_convention='paper', lrn_k=2",
+            checked=(
+                "constants and place: "
+                "test_vgg.test_lrn_has_alexnets_constants_and_lies_between_relu_and_pool_of_stage_1; "
+                "none elsewhere: test_vgg.test_layer_table"
+            ),
         )
     return (
         Fidelity(
-            "geometry", "same", "3x3 (C also 1x1) stride 1, size kept, width 64 to 512", "Table 1"
+            "geometry",
+            "same",
+            "3x3 (C also 1x1) stride 1, size kept, width 64 to 512",
+            "Table 1",
+            checked="parameters, multiply-adds and outputs: test_vgg.test_counts",
         ),
-        Fidelity("activation", "same", "ReLU after every hidden layer", "Sect. 2.1"),
+        Fidelity(
+            "activation",
+            "same",
+            "ReLU after every hidden layer",
+            "Sect. 2.1",
+            checked="test_vgg.test_layer_table",
+        ),
         normalisation,
         Fidelity(
             "pooling",
@@ -289,9 +314,19 @@ def _fidelity(*, lrn: bool = False) -> tuple[Fidelity, ...]:
             "five 2x2 max pools of stride 2, rounding up",
             "Sect. 2.1; Caffe of December 2013, pooling_layer.cpp",
             "ceil_mode=False is torch's rule. Equal for sides that are multiples of 32",
+            checked="test_vgg.test_rounding_of_pools_shows_except_at_multiples_of_32",
         ),
-        Fidelity("head", "same", "4096, 4096, 1000", "Sect. 2.1"),
-        Fidelity("dropout", "same", "0.5 on the first two fully connected layers", "Sect. 3.1"),
+        Fidelity("head", "same", "4096, 4096, 1000", "Sect. 2.1", checked="test_vgg.test_counts"),
+        Fidelity(
+            "dropout",
+            "same",
+            "0.5 on the first two fully connected layers",
+            "Sect. 3.1",
+            checked=(
+                "place and rate: test_vgg.test_dropout_follows_the_relu_of_fc6_and_fc7_only; "
+                "inverted, as Caffe's dropout_layer.cpp"
+            ),
+        ),
         Fidelity(
             "initialisation",
             "deviates",
@@ -306,6 +341,10 @@ def _fidelity(*, lrn: bool = False) -> tuple[Fidelity, ...]:
             "fully connected layers as convolutions",
             "Sect. 3.2",
             "`VGG.dense`",
+            checked=(
+                "against convolutions of the same weights: "
+                "test_vgg.test_dense_is_the_fully_convolutional_net"
+            ),
         ),
     )
 

@@ -91,10 +91,37 @@ def wide_resnet68_3(num_classes: int = 1000, **knobs: Unpack[Knobs]) -> ResNet:
 _SOURCE = "szagoruyko/wide-residual-networks, pretrained/wide-resnet.lua"
 _ROWS = (
     NORMALISATION,
-    Fidelity("shortcuts", "same", "option B", _SOURCE),
-    Fidelity("place of the stride", "same", "3 x 3 convolution", _SOURCE),
-    Fidelity("max pool", "same", "3 x 3, stride 2, padded", _SOURCE),
-    Fidelity("initialisation", "same", "He normal, n = kernel area times input channels", _SOURCE),
+    Fidelity(
+        "shortcuts",
+        "same",
+        "option B",
+        _SOURCE,
+        checked="parameters: test_resnext.test_parameters_and_multiply_adds",
+    ),
+    Fidelity(
+        "place of the stride",
+        "same",
+        "3 x 3 convolution",
+        _SOURCE,
+        checked="multiply-adds: test_resnext.test_parameters_and_multiply_adds",
+    ),
+    Fidelity(
+        "max pool",
+        "same",
+        "3 x 3, stride 2, padded",
+        _SOURCE,
+        checked=(
+            "the same function as torchvision's net: "
+            "test_resnext.test_equals_torchvisions_net_of_that_name"
+        ),
+    ),
+    Fidelity(
+        "initialisation",
+        "same",
+        "He normal, n = kernel area times input channels",
+        _SOURCE,
+        checked="test_resnext.test_wide_resnet_is_initialised_by_fan_in",
+    ),
     DROPOUT,
 )
 _NOT_PUBLISHED = Fidelity(
@@ -105,7 +132,16 @@ _NOT_PUBLISHED = Fidelity(
     "blocks 3-4-12-3, inner widths as in wide_resnet50_2",
 )
 FIDELITY: dict[str, tuple[Fidelity, ...]] = {
-    "wide_resnet50_2": (Fidelity("layers and channels", "same", "Table 8", _SOURCE), *_ROWS),
+    "wide_resnet50_2": (
+        Fidelity(
+            "layers and channels",
+            "same",
+            "Table 8",
+            _SOURCE,
+            checked="parameters and multiply-adds: test_resnext.test_parameters_and_multiply_adds",
+        ),
+        *_ROWS,
+    ),
     "wide_resnet68_2": (_NOT_PUBLISHED, *_ROWS),
     "wide_resnet68_3": (_NOT_PUBLISHED, *_ROWS),
 }

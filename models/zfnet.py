@@ -207,10 +207,23 @@ FIDELITY = {
             "Fig. 3",
             "paddings are not stated: 1 in conv1, 0 in conv2, 1 in conv3-5 and pools that round up "
             "give these sizes",
+            checked="map sides and parameters: test_zfnet.test_layer_table",
         ),
-        Fidelity("columns", "same", "none, every layer sees all channels", "§4.1"),
-        Fidelity("activation", "same", "ReLU", "§2"),
-        Fidelity("pooling", "same", "max, 3x3 with stride 2, before the norm", "Fig. 3"),
+        Fidelity(
+            "columns",
+            "same",
+            "none, every layer sees all channels",
+            "§4.1",
+            checked="parameters: test_zfnet.test_layer_table",
+        ),
+        Fidelity("activation", "same", "ReLU", "§2", checked="test_zfnet.test_norm_follows_pool"),
+        Fidelity(
+            "pooling",
+            "same",
+            "max, 3x3 with stride 2, before the norm",
+            "Fig. 3",
+            checked="rounding up: test_zfnet.test_layer_table",
+        ),
         Fidelity(
             "contrast normalisation",
             "not stated",
@@ -224,6 +237,7 @@ FIDELITY = {
             "0.5 on layers 6 and 7",
             "§3",
             "as in Krizhevsky's code: masks in training, scales by 0.5 at test time",
+            checked="test_dropout.test_inverted_dropout_is_the_same_training_only_if_it_is_compensated",
         ),
         Fidelity(
             "initialisation",
@@ -231,6 +245,7 @@ FIDELITY = {
             "weights 1e-2, biases 0",
             "§3",
             "read as N(0, 0.01²): a constant would never break the symmetry",
+            checked="measured on the network: test_zfnet.test_initialisation",
         ),
         Fidelity(
             "filter renormalisation",
@@ -238,7 +253,17 @@ FIDELITY = {
             "filters of RMS above 1e-1 are scaled back to it",
             "§3",
             "after every step, by renormalise_after_step; how often is not stated",
+            checked=(
+                "test_zfnet.test_renormalisation_bounds_the_rms_of_large_filters_only, "
+                "test_zfnet.test_renormalisation_follows_the_step_until_undone"
+            ),
         ),
-        Fidelity("input", "same", "RGB 0-255 minus the per-pixel mean", "§3"),
+        Fidelity(
+            "input",
+            "same",
+            "RGB 0-255 minus the per-pixel mean",
+            "§3",
+            checked="test_augment.test_the_mean_image_is_cut_at_the_centre",
+        ),
     ),
 }
