@@ -31,7 +31,7 @@ def _cifar(depth: int, *, plain: bool = False) -> Arm:
         base={"paper": f"cifar_plain{depth}" if plain else f"cifar{depth}"},
         changes={"model": "resnet_cifar"},
         knobs={"depth": depth, "shortcut": None if plain else "A"},
-        without_knobs=("width", "blocks"),
+        without_knobs=("width", "blocks", "image_size"),
         protocol="centre_crop",
     )
 

@@ -178,7 +178,15 @@ def test_runs_of_different_recipes_are_not_averaged(tmp_path):
         ({"protocol": "centre_crop"}, []),  # the paper printed ten crops only
         ({"recipe": "text"}, []),
         ({"nets": 5}, []),  # five configurations, none of which is five seeds of this one
-        ({"paper": "resnet", "recipe": "resnet152"}, [5.71]),
+        (
+            {"paper": "resnet", "recipe": "resnet152", "protocol": "ten_crop_rectangle"},
+            [5.71],
+        ),
+        ({"paper": "resnet", "recipe": "resnet152"}, []),  # theirs are not of the square
+        (  # how many nets were fused was not published
+            {"paper": "trimps", "recipe": "fusion", "protocol": "dense_multi_scale", "nets": 5},
+            [2.92],
+        ),
         ({"paper": "nobody"}, []),
     ],
 )
