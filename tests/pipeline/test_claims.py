@@ -173,3 +173,34 @@ def test_the_terminal_lists_every_claim_of_an_empty_store(tmp_path: Path) -> Non
     for line, claim in zip(listed, CLAIMS, strict=True):
         untestable = claim.computed or set(claim.not_comparable) == set(PROFILES)
         assert ("  not run" in line) != bool(untestable), line
+
+
+# How the papers tested what they published, and the protocols that are that test.
+TESTED = {
+    "ten crops": {"ten_crop", "ten_crop_rectangle"},
+    "not spelt out: ten crops": {"ten_crop"},
+    "centre crop": {"centre_crop"},
+    "1 crop": {"centre_crop"},
+    "144 crops": {"144_crops"},
+    "dense, one scale": {"dense"},
+    "dense, one scale, Q = 384": {"dense"},
+    "dense, one scale, S in [256, 512]": {"dense"},
+    "plain image": {"centre_crop"},
+    "whole digit": {"centre_crop"},
+}
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.key)
+def test_a_claim_is_tested_as_its_published_figure_was(claim: Claim) -> None:
+    """Where the arms are two tests, or the paper does not say how it tested, there is nothing to compare."""
+    used = {arm.tested_by(recipe) for arm, recipe in arms_at(claim, "paper")}
+    for effect in claim.published:
+        if effect.protocol in TESTED:
+            assert used <= TESTED[effect.protocol], (effect.protocol, effect.source)
+
+
+def test_every_way_to_test_that_is_published_is_known_here() -> None:
+    other = {"not stated", "training", "training error", "1 net", "ten crops against one"}
+    of_tests = {"D, S in [256, 512], Q = 256, 384, 512", "ResNet-152"}
+    said = {effect.protocol for claim in CLAIMS for effect in claim.published}
+    assert said == TESTED.keys() | other | of_tests

@@ -7,7 +7,12 @@ Where the text is silent the authors' released Caffe models decide (KaimingHe/de
 
 from dataclasses import replace
 
-from pipeline.papers.deviations import COLOUR_BY_DEVIATION, PIXELS, WHOLE_BATCH_NORM
+from pipeline.papers.deviations import (
+    COLOUR_BY_DEVIATION,
+    PIXELS,
+    STATISTICS,
+    WHOLE_BATCH_NORM,
+)
 from stages.augmentation import Augmentation, PaddedSquare, ScaleJitter
 from stages.paper import Recipes
 from stages.recipe import (
@@ -173,6 +178,7 @@ def _cifar(n: int, shortcut: str | None = "A") -> Classification:
                 "section 4.2 chose the schedule on 45,000 of them, and does not say on how many the "
                 "tested nets were trained",
             ),
+            STATISTICS,
         ),
     )
 
