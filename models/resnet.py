@@ -269,7 +269,8 @@ NORMALISATION = Fidelity(
     "same",
     "right after each convolution, before the activation",
     "Sect. 3.4",
-    "at test time a running average, where the authors took true averages over a large training batch",
+    "averages for tests are running ones until a recipe's true_statistics replaces them by averages over a "
+    "large training batch, as the authors' are",
     checked=(
         "epsilon, share of the running averages and their unbiased variance are "
         "Torch's: test_lookalikes.test_batch_norm_is_torch7s; the released nets' "
