@@ -20,8 +20,8 @@ _FROM_SCRATCH: Mapping[str, Mapping[str, Any]] = {
     "vgg": {"knobs": {"init": "glorot"}, "without_knobs": ("init_std",)}
 }
 
-# The crops of VGG's toy recipe have 40 pixels.
-_TOO_SMALL = {"toy": "a 40-pixel crop leaves pool5 nothing to pool"}
+# The crops of VGG's toy recipe have 48 pixels.
+_TOO_SMALL = {"toy": "a 48-pixel crop leaves pool5 nothing to pool"}
 
 
 def claims(papers: Sequence[Paper]) -> tuple[Claim, ...]:
