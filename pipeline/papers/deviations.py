@@ -14,7 +14,8 @@ DECODED_SMALLER = Deviation(
 )
 RESIZED = Deviation(
     "images are resized as bytes with an antialiased bilinear filter, unless the recipe says otherwise",
-    "no paper names its filter; fb.resnet.torch's tests have a bicubic one without antialiasing",
+    "no paper names its filter; against a bicubic one without antialiasing, as in fb.resnet.torch, the pixels "
+    "of 40 photographs at 256 differ by 2.5 grey levels on average (median; 0.8 to 10.8)",
 )
 # For recipes with the pixels of 2012's pipeline.
 PIXELS = (STATISTICS, DECODED_SMALLER, RESIZED)
@@ -31,7 +32,8 @@ WHOLE_BATCH_NORM = Deviation(
 FB_RESNET_PIXELS = Deviation(
     "means and components of colour are those of at most 10,000 training images; whole images are resized as "
     "bytes with an antialiased bilinear filter",
-    "fb.resnet.torch has constants for ImageNet, and a bicubic filter without antialiasing",
+    "fb.resnet.torch has constants for ImageNet, and a bicubic filter without antialiasing, whose pixels "
+    "differ by 2.5 grey levels on average (median of 40 photographs at 256; 0.8 to 10.8)",
 )
 OWN_DIVISOR = Deviation(
     "each channel is divided by its standard deviation in the data",

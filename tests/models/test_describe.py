@@ -99,7 +99,7 @@ def test_image_size_reaches_the_heads_that_depend_on_it() -> None:
     assert models.describe("alexnet", 128).parameters < models.describe("alexnet").parameters
     assert models.describe("resnet18", 64)["conv1"].size == (32, 32)
     with pytest.raises(ValueError, match="pool5"):
-        models.describe("alexnet", 56)
+        models.describe("alexnet", 48)
 
 
 def test_a_missing_row_is_an_error() -> None:
