@@ -14,7 +14,7 @@ DECODED_SMALLER = Deviation(
 )
 RESIZED = Deviation(
     "images are resized as bytes with an antialiased bilinear filter, unless the recipe says otherwise",
-    "no paper names its filter; against a bicubic one without antialiasing, as in fb.resnet.torch, the pixels "
+    "no paper names its filter; against a bicubic one without antialiasing, as in fb.resnet.torch, pixels "
     "of 40 photographs at 256 differ by 2.5 grey levels on average (median; 0.8 to 10.8)",
 )
 # For recipes with the pixels of 2012's pipeline.
