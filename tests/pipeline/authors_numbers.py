@@ -84,22 +84,26 @@ class Of:
         found = [m for m in self.on_meta().modules() if isinstance(m, OriginalDropout | nn.Dropout)]
         return [(type(m).__name__, m.p) for m in found if m.p]
 
-    def batch_norms(self) -> int:
-        return len(self.layers(nn.BatchNorm2d))
-
-    def initial(self, **smaller: Any) -> dict[str, torch.Tensor]:
-        """The parameters that a seeded network begins with."""
+    @cache  # noqa: B019
+    def initial(self, **smaller: Any) -> dict[str, tuple[float, float]]:
+        """Standard deviation and mean of every parameter that a seeded network begins with."""
         torch.manual_seed(0)
         net = models.create(self.recipe.model, 1000, **{**self.recipe.knobs, **smaller})
-        return {name: value.detach() for name, value in net.named_parameters()}
+        return {
+            name: (float(value.detach().std(correction=0)), float(value.detach().mean()))
+            for name, value in net.named_parameters()
+        }
 
     def initial_stds(self, *layers: str, **smaller: Any) -> list[float]:
         values = self.initial(**smaller)
-        return [round(float(values[f"{layer}.weight"].std()), 3) for layer in layers]
+        return [round(values[f"{layer}.weight"][0], 3) for layer in layers]
 
     def initial_biases(self, *layers: str, **smaller: Any) -> list[float]:
+        """The biases of some layers, each the same constant throughout."""
         values = self.initial(**smaller)
-        return [float(values[f"{layer}.bias"].unique()) for layer in layers]
+        found = [values[f"{layer}.bias"] for layer in layers]
+        assert all(std < 1e-6 for std, _ in found)
+        return [round(mean, 6) for _, mean in found]
 
 
 def momentum(
