@@ -4,8 +4,8 @@ from stages.recipe import Deviation
 
 STATISTICS = Deviation(
     "the mean and the principal components of colour are those of at most 10,000 training images",
-    "one pass over all of ILSVRC to shard it is enough; the papers take the whole training set, whose mean "
-    "differs by 0.7 grey levels",
+    "the papers take the whole training set, which would be decoded for this alone; its mean differs by 0.7 "
+    "grey levels",
 )
 DECODED_SMALLER = Deviation(
     "a training image whose short side is twice what is needed, or more, is decoded at half of its size",
